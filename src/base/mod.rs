@@ -1,0 +1,13 @@
+//! The nouns that every floor shares. Imports nothing from above.
+
+mod bucket;
+mod limits;
+mod span;
+mod time;
+mod violation;
+
+pub use bucket::Bucket;
+pub use limits::{Limit, LimitError, Limits, Unit};
+pub use span::Span;
+pub use time::Instant;
+pub use violation::{Rule, Scope, Violation};
