@@ -1,10 +1,59 @@
-//! stub
+//! The road of a request, from ciphertext to a decoded value, as a pure state machine.
+//!
+//! ```text
+//!            bytes and the time go in                          events come out
+//!   socket --> Inbox --> decrypt --> parse --> decode --> Event { Request, Body, .. } --> your code
+//!   socket <-- Outbox <-- seal <------------ frame <----- Reply { respond, write, .. } <--+
+//! ```
+//!
+//! No system call, no clock, no thread, no randomness, no std: a [`Connection`] is told the time and handed two buffers for each
+//! [`Turn`], and says what happened. HTTP/1.1 needs no allocator. The floors, and what each may import:
+//!
+//! - [`Connection`], [`Turn`], [`Event`], [`Reply`], [`Config`]: the road, composed.
+//! - [`parse`], [`decode`], [`decrypt`], and the buffers [`Inbox`] and [`Outbox`]: one stage each; usable alone; they do not know each other.
+//! - [`Limits`], [`Violation`], [`Instant`]: the nouns that all share.
+//!
+//! | features | what you get | needs |
+//! |---|---|---|
+//! | none | HTTP/1.1 in your memory: chunked, trailers, upgrades, limits, UTF-8, JSON | core |
+//! | `alloc` | content codings, gathered bodies, jobs, transcripts | an allocator |
+//! | `tls` | TLS 1.3 through rustls | `alloc`, a crypto provider |
+//! | `std` | conveniences only | std |
+
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
+
 #[cfg(feature = "alloc")]
 extern crate alloc;
-pub mod base;
-pub use base::{Instant, Limit, LimitError, Limits, Rule, Scope, Violation};
+
+mod base;
+mod config;
+mod connection;
 pub mod decode;
 #[cfg(feature = "tls")]
 pub mod decrypt;
+mod delivery;
+mod event;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+mod h1_road;
+#[cfg(test)]
+mod models;
+pub mod parse;
+mod read;
+#[cfg(feature = "alloc")]
+pub mod rehearsal;
+mod reply;
+mod turn;
+
+pub use base::{
+    Bucket, FieldFault, Instant, Limit, LimitError, Limits, Misuse, Rule, Scope, Span, Unit, Violation,
+};
+pub use config::Config;
+pub use connection::{Connection, End, Stats};
+pub use event::{Body, Event, Fields, Head, Hello, Request, Session, Trailers, Tunnel};
+pub use parse::h1::Version;
+pub use parse::{Content, Expect, Id};
+pub use read::{Deadline, Inbox, Outbox, Why};
+pub use reply::Reply;
+pub use turn::{Pause, Turn, Wait};

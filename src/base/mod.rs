@@ -2,12 +2,14 @@
 
 mod bucket;
 mod limits;
+mod misuse;
 mod span;
 mod time;
 mod violation;
 
 pub use bucket::Bucket;
 pub use limits::{Limit, LimitError, Limits, Unit};
+pub use misuse::{FieldFault, Misuse};
 pub use span::Span;
 pub use time::Instant;
 pub use violation::{Rule, Scope, Violation};

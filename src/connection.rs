@@ -1,0 +1,293 @@
+//! The road: one accepted byte stream. `Connection` is the only generic type; everything below it is compiled once.
+
+use crate::base::{Instant, Misuse, Span, Violation};
+use crate::config::Config;
+use crate::delivery::Delivery;
+use crate::parse::Id;
+use crate::parse::h1::{self, state::One};
+use crate::read::{Deadline, Inbox, Outbox, Pace};
+use crate::reply::Exchanges;
+use crate::turn::Turn;
+use core::ops::Deref;
+
+/// One accepted connection as a state machine: bytes and the time go in, events and bytes come out.
+///
+/// `C` is how the shared configuration is held: `Arc<Config>`, `Rc<Config>`, or `&'static Config` where there is no allocator.
+/// A connection is `Send`: between any two turns it may go on on another thread.
+///
+/// ```
+/// use vestibule::{Config, Connection, Event, Inbox, Instant, Limits, Outbox, Pause};
+/// static CONFIG: Config = Config::new(Limits::DEFAULT);
+/// let mut connection = Connection::new(&CONFIG, Instant::ZERO);
+/// let (mut inbox, mut outbox) = (Inbox::new([0u8; 1024]), Outbox::new([0u8; 2048]));
+/// inbox.fill(b"GET /hello HTTP/1.1\r\nhost: example\r\n\r\n");
+///
+/// let mut turn = connection.turn(Instant::ZERO, &mut inbox, &mut outbox).unwrap();
+/// while let Some(event) = turn.next() {
+///     if let Event::Request(mut request) = event {
+///         request.reply.text(200, "hello").unwrap();
+///     }
+/// }
+/// assert_eq!(turn.finish(), Pause::Input { want: 1 });
+/// assert!(outbox.ready().starts_with(b"HTTP/1.1 200 OK\r\n"));
+/// ```
+#[derive(Debug)]
+pub struct Connection<C> {
+    config: C,
+    core: Core,
+}
+
+/// Bytes of a connection's own state.
+pub(crate) const STATE_BYTES: usize = size_of::<Core>() + size_of::<usize>();
+
+/// How a connection ended.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum End {
+    /// The peer ended it between two messages; with TLS, after its close_notify.
+    Clean,
+    /// The peer's bytes ended between two messages, but without close_notify (RFC 8446 §6.1): somebody may have cut them.
+    Truncated,
+    /// Nothing came for too long.
+    Idle,
+    /// We ended it: a last response, a drain, an exchange given up, or a fault.
+    Ours,
+}
+
+/// What the machine has done so far, for tests and probes.
+#[derive(Copy, Clone, Default, PartialEq, Eq, Debug)]
+pub struct Stats {
+    /// Requests that began.
+    pub requests: u64,
+    /// Steps of work.
+    pub units: u64,
+    /// Events handed out.
+    pub events: u64,
+    /// Input bytes looked at: at most twice each.
+    pub visited_bytes: u64,
+    /// Bytes moved inside the inbox of the last turn.
+    pub moved_bytes: u64,
+    /// TLS records opened in place.
+    pub opened_records: u64,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Life {
+    Open,
+    /// The last words are on their way into the outbox.
+    Closing,
+    /// Nothing more will be said; the peer is read until it ends, so that it gets what was said (RFC 9112 §9.6).
+    Lingering,
+    Closed,
+}
+
+/// The receiving side, by version.
+#[derive(Debug)]
+pub(crate) enum Engine {
+    H1(h1::Receiver),
+    #[cfg(test)]
+    Model(crate::models::Receiver),
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) pace: Pace,
+    pub(crate) life: Life,
+    pub(crate) fault: Option<Violation>,
+    pub(crate) engine: Engine,
+    pub(crate) exchanges: Exchanges,
+    pub(crate) delivery: Delivery,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::decrypt::Tls>,
+    #[cfg(feature = "tls")]
+    pub(crate) choice: Option<crate::decrypt::TlsConfig>,
+    #[cfg(feature = "tls")]
+    pub(crate) hello_shown: bool,
+    /// close_notify came: nothing behind it is input.
+    pub(crate) peer_ended: bool,
+    /// The handler of a tunnel has heard of its end.
+    pub(crate) end_told: bool,
+    pub(crate) draining: bool,
+    pub(crate) end: Option<End>,
+    /// Offset in the plaintext of the first byte that was not consumed.
+    pub(crate) offset: u64,
+    /// Bytes skipped of an unread body, or read while lingering.
+    pub(crate) skipped: u64,
+    /// A trailer section that waits in the inbox for its turn.
+    pub(crate) trailers: Option<(Span, usize)>,
+    pub(crate) stats: Stats,
+    pub(crate) stamp: u32,
+    pub(crate) held_over: u32,
+}
+
+impl<C: Deref<Target = Config>> Connection<C> {
+    /// A connection that was accepted `now`.
+    pub fn new(config: C, now: Instant) -> Connection<C> {
+        let core = Core::new(&config, now);
+        Connection { config, core }
+    }
+
+    /// One go along the road. Events come from [`Turn::next`] until it has no more; [`Turn::finish`] says why. Output becomes
+    /// visible in the outbox when the turn ends.
+    ///
+    /// # Errors
+    /// The caller's mistakes alone; nothing has changed then.
+    #[inline]
+    pub fn turn<'t, S, T>(
+        &'t mut self,
+        now: Instant,
+        inbox: &'t mut Inbox<S>,
+        outbox: &'t mut Outbox<T>,
+    ) -> Result<Turn<'t>, Misuse>
+    where
+        S: AsRef<[u8]> + AsMut<[u8]>,
+        T: AsRef<[u8]> + AsMut<[u8]>,
+    {
+        Turn::begin(&self.config, &mut self.core, now, inbox.view(), outbox.view())
+    }
+
+    /// When to take a turn even if nothing else happens, and why. Expiry is nothing but a turn with a later `now`.
+    pub fn deadline(&self) -> Option<Deadline> {
+        match self.core.life {
+            Life::Closed => None,
+            _ => self.core.pace.deadline(self.config.limits()),
+        }
+    }
+
+    /// Ends gracefully: what is in flight is answered, with `Connection: close`; then the connection closes. An idle one closes
+    /// at its next turn.
+    pub fn drain(&mut self) {
+        self.core.draining = true;
+    }
+
+    /// How it ended, once it has.
+    pub fn end(&self) -> Option<End> {
+        self.core.end
+    }
+
+    /// What protects it, once a TLS handshake is over.
+    pub fn session(&self) -> Option<crate::event::Session<'_>> {
+        self.core.session()
+    }
+
+    /// Bytes that it holds: its own state, decoders, gathered bodies, TLS. Never more than
+    /// [`Config::machine_bound_bytes`]. The caller's two buffers are the caller's.
+    pub fn retained_bytes(&self) -> usize {
+        let mut bytes = STATE_BYTES;
+        #[cfg(feature = "alloc")]
+        {
+            bytes += self.core.delivery.retained_bytes();
+        }
+        #[cfg(feature = "tls")]
+        {
+            bytes += self.core.tls.as_ref().map_or(0, crate::decrypt::Tls::retained_bytes);
+        }
+        bytes
+    }
+
+    /// Frees what is only kept for the next request: decoders and gather buffers. For connections that go idle.
+    pub fn shed(&mut self) {
+        #[cfg(feature = "alloc")]
+        self.core.delivery.shed();
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> Stats {
+        let visited_bytes = match &self.core.engine {
+            Engine::H1(receiver) => receiver.visited(),
+            #[cfg(test)]
+            Engine::Model(_) => 0,
+        };
+        Stats { visited_bytes, ..self.core.stats }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+impl Core {
+    pub(crate) fn new(config: &Config, now: Instant) -> Core {
+        #[cfg(not(feature = "tls"))]
+        let _ = config;
+        Core {
+            pace: Pace::new(now),
+            life: Life::Open,
+            fault: None,
+            engine: Engine::H1(h1::Receiver::new()),
+            exchanges: Exchanges::H1(One::default()),
+            delivery: Delivery::default(),
+            #[cfg(feature = "tls")]
+            tls: config.tls().map(|tls| crate::decrypt::Tls::new(tls, config.limits(), now)),
+            #[cfg(feature = "tls")]
+            choice: None,
+            #[cfg(feature = "tls")]
+            hello_shown: false,
+            peer_ended: false,
+            end_told: false,
+            draining: false,
+            end: None,
+            offset: 0,
+            skipped: 0,
+            trailers: None,
+            stats: Stats::default(),
+            stamp: 0,
+            held_over: 0,
+        }
+    }
+
+    pub(crate) fn session(&self) -> Option<crate::event::Session<'_>> {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().and_then(session);
+        #[cfg(not(feature = "tls"))]
+        None
+    }
+
+    /// The exchanges of HTTP/1.1.
+    pub(crate) fn one(&mut self) -> Option<&mut One> {
+        match &mut self.exchanges {
+            Exchanges::H1(one) => Some(one),
+            #[cfg(test)]
+            Exchanges::Model(_) => None,
+        }
+    }
+
+    /// The connection is over: tell the peer, then the handler.
+    pub(crate) fn fail(&mut self, violation: Violation) {
+        if self.fault.is_none() {
+            self.fault = Some(violation);
+        }
+    }
+
+    /// The connection closes without a fault.
+    pub(crate) fn close(&mut self, end: End) {
+        self.end.get_or_insert(end);
+        self.life = Life::Closing;
+    }
+
+    /// The exchange in flight, in HTTP/1.1.
+    pub(crate) fn current(&mut self) -> Option<&mut h1::state::H1Exchange> {
+        self.one()?.current.as_mut()
+    }
+
+    /// An exchange that a handler may still answer.
+    pub(crate) fn is_open(&mut self, id: Id) -> bool {
+        match &mut self.exchanges {
+            Exchanges::H1(one) => one.get(id.0).is_some_and(|x| !x.is_answered()),
+            #[cfg(test)]
+            Exchanges::Model(streams) => streams.get(id.0).is_some(),
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+pub(crate) fn session(tls: &crate::decrypt::Tls) -> Option<crate::event::Session<'_>> {
+    Some(crate::event::Session {
+        version: tls.version()?,
+        cipher: tls.cipher()?,
+        alpn: tls.alpn(),
+        sni: tls.sni(),
+        resumed: tls.resumed(),
+    })
+}

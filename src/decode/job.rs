@@ -1,0 +1,155 @@
+//! In: a whole coded body and what it may become. Out: a value that can be sent to another thread, run there, and comes back
+//! with the decoded body.
+
+use alloc::vec::Vec;
+
+use super::coding::{Coding, Decoder};
+use crate::base::{Limit, Limits, Rule, Violation};
+
+/// The least by which the output grows.
+const GROWTH: usize = 4_096;
+
+/// A body to be decoded somewhere else.
+///
+/// `id` and `generation` are the caller's: a result whose stream was reset meanwhile is told by them, and dropped.
+///
+/// ```
+/// use vestibule::Limits;
+/// use vestibule::decode::coding::Coding;
+/// use vestibule::decode::job::Job;
+///
+/// let coded = b"\x78\x9c\x4b\x4c\x4a\x06\x00\x02\x4d\x01\x27".to_vec();
+/// let job = Job::inflate(7, 1, Coding::Deflate, coded, &Limits::DEFAULT, 1 << 20);
+/// let done = std::thread::spawn(|| job.run()).join().unwrap();
+/// assert_eq!((done.id, done.generation, done.result), (7, 1, Ok(b"abc".to_vec())));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Whose body it is.
+    pub id: u64,
+    /// Which use of the id.
+    pub generation: u32,
+    coding: Coding,
+    coded: Vec<u8>,
+    limits: Limits,
+    max: usize,
+}
+
+/// A job that was run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Done {
+    /// Whose body it was.
+    pub id: u64,
+    /// Which use of the id.
+    pub generation: u32,
+    /// The decoded body, or why there is none.
+    pub result: Result<Vec<u8>, Violation>,
+    /// The coded body as it was given, so that its bytes can be returned to where they were counted and its buffer used
+    /// again.
+    pub coded: Vec<u8>,
+}
+
+impl Job {
+    /// A job that takes `coding` off `coded` and gives at most `max` bytes, inside what `limits` say about decoding.
+    pub fn inflate(id: u64, generation: u32, coding: Coding, coded: Vec<u8>, limits: &Limits, max: usize) -> Job {
+        Job { id, generation, coding, coded, limits: limits.clone(), max }
+    }
+
+    /// Bytes that it holds while it waits.
+    pub const fn retained_bytes(&self) -> usize {
+        self.coded.capacity()
+    }
+
+    /// Does the work, with a decoder of its own.
+    pub fn run(self) -> Done {
+        match Decoder::new(self.coding) {
+            Ok(mut decoder) => self.run_with(&mut decoder),
+            Err(violation) => {
+                Done { id: self.id, generation: self.generation, result: Err(violation), coded: self.coded }
+            }
+        }
+    }
+
+    /// Does the work with the decoder of the thread that runs it, which is reset first.
+    ///
+    /// The result is an error with the rules of [`Decoder::step`] and [`Decoder::end`]; [`Rule::BodyOverHandler`], at
+    /// `max`, if the body is longer than that; [`Rule::DecoderPool`] if memory ran out.
+    pub fn run_with(self, decoder: &mut Decoder) -> Done {
+        decoder.reset(self.coding);
+        let result = gather(decoder, &self.limits, &self.coded, self.max);
+        Done { id: self.id, generation: self.generation, result, coded: self.coded }
+    }
+}
+
+fn gather(decoder: &mut Decoder, limits: &Limits, coded: &[u8], max: usize) -> Result<Vec<u8>, Violation> {
+    let cap = usize::try_from(limits.get(Limit::DecodedBytes)).unwrap_or(usize::MAX).min(max);
+    let (mut rest, mut out) = (coded, Vec::new());
+    loop {
+        // At the cap one more byte is asked for: not to have it, but to know whether there is one.
+        let step = decoder.step(limits, rest, cap.saturating_sub(out.len()).max(1))?;
+        let bytes = decoder.window(step.produced);
+        rest = rest.get(step.consumed..).unwrap_or_default();
+        if bytes.is_empty() && rest.is_empty() {
+            decoder.end()?;
+            return Ok(out);
+        }
+        if out.len() + bytes.len() > max {
+            return Err(Violation::new(Rule::BodyOverHandler, max as u64));
+        }
+        if out.capacity() - out.len() < bytes.len() {
+            // As much again as there is, so that the work stays linear, and never more than may come.
+            let more = out.len().max(GROWTH).max(bytes.len()).min(cap.saturating_sub(out.len()).max(bytes.len()));
+            let no_room = Violation::new(Rule::DecoderPool, out.len() as u64);
+            out.try_reserve_exact(more).map_err(|_| no_room)?;
+        }
+        out.extend_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const ABC: &[u8] = b"\x78\x01\x01\x03\x00\xfc\xffabc\x02\x4d\x01\x27";
+
+    fn run(coded: &[u8], max: usize) -> Result<Vec<u8>, Violation> {
+        let done = Job::inflate(9, 3, Coding::Deflate, coded.to_vec(), &Limits::DEFAULT, max).run();
+        assert_eq!((done.id, done.generation, done.coded.as_slice()), (9, 3, coded));
+        done.result
+    }
+
+    #[test]
+    fn the_handlers_cap_is_exact() {
+        assert_eq!(run(ABC, 4), Ok(b"abc".to_vec()));
+        assert_eq!(run(ABC, 3), Ok(b"abc".to_vec()));
+        assert_eq!(run(ABC, 2), Err(Violation::new(Rule::BodyOverHandler, 2)));
+        assert_eq!(run(ABC, 0), Err(Violation::new(Rule::BodyOverHandler, 0)));
+    }
+
+    #[test]
+    fn a_body_cut_short_is_no_body() {
+        for cut in 0..ABC.len() {
+            assert_eq!(run(&ABC[..cut], 100), Err(Violation::new(Rule::CodedTruncated, cut as u64)));
+        }
+        let members = [ABC, ABC].concat();
+        assert_eq!(run(&members, 100).unwrap_err().rule, Rule::ZlibTrailer);
+    }
+
+    #[test]
+    fn it_may_go_to_another_thread() {
+        fn send<T: Send + 'static>() {}
+        send::<Job>();
+        send::<Done>();
+        send::<Decoder>();
+    }
+
+    // ENG-06
+    #[test]
+    fn memory_grows_with_what_came() {
+        let body = vec![b'x'; 100_000];
+        let done = Job::inflate(0, 0, Coding::Identity, body.clone(), &Limits::DEFAULT, 1 << 40).run();
+        let out = done.result.expect("plain");
+        assert!(out == body && out.capacity() <= 2 * body.len() + GROWTH, "{}", out.capacity());
+    }
+}

@@ -1,0 +1,302 @@
+//! In: text in any pieces, and the value of `Content-Type`. Out: whether it is UTF-8, and if not, the first byte that makes it
+//! so; whether its charset is one that we take. No allocation.
+
+use crate::base::{Rule, Violation};
+
+/// A validator of UTF-8 (RFC 3629 §4) that may be fed in any pieces.
+///
+/// The offset of an error is that of the first byte after which no continuation could make the text valid again: the byte
+/// that cannot begin a character, or the first one that cannot continue the character before it. At the end of the text that
+/// is the offset where the missing byte would be. So `E0 80` fails at offset 1: overlong, and nothing can change that.
+///
+/// Between pieces it keeps how many bytes are still to come and the range of the next one: up to three bytes of a character
+/// may be outstanding, none is stored.
+///
+/// ```
+/// use vestibule::decode::text::Utf8;
+/// let mut text = Utf8::new();
+/// text.push(b"gr\xc3")?;
+/// text.push(b"\xbcn")?;
+/// text.finish()?;
+/// assert_eq!(Utf8::new().push(b"gr\xfcn").unwrap_err().at, 2);
+/// # Ok::<(), vestibule::Violation>(())
+/// ```
+#[derive(Copy, Clone, Debug)]
+pub struct Utf8 {
+    at: u64,
+    /// Bytes that the character begun must still have.
+    need: u8,
+    /// What the next of them may be.
+    low: u8,
+    high: u8,
+    failed: bool,
+}
+
+impl Default for Utf8 {
+    fn default() -> Self {
+        Utf8::new()
+    }
+}
+
+impl Utf8 {
+    /// At the start of a text.
+    pub const fn new() -> Utf8 {
+        Utf8 { at: 0, need: 0, low: 0, high: 0, failed: false }
+    }
+
+    /// Takes the next bytes of the text.
+    ///
+    /// # Errors
+    /// [`Rule::Utf8`] at the offset in the text; the same again from then on.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+        if self.failed {
+            return Err(Violation::new(Rule::Utf8, self.at));
+        }
+        let mut rest = bytes;
+        // The character that the last piece was cut in.
+        while self.need > 0 {
+            let Some((&byte, after)) = rest.split_first() else { return Ok(()) };
+            self.byte(byte)?;
+            rest = after;
+        }
+        let good = match core::str::from_utf8(rest) {
+            Ok(_) => rest.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        self.at = self.at.saturating_add(good as u64);
+        // At most one character: begun and not ended, or the bad one.
+        for &byte in rest.get(good..).unwrap_or_default() {
+            self.byte(byte)?;
+        }
+        Ok(())
+    }
+
+    /// The text ends here.
+    ///
+    /// # Errors
+    /// [`Rule::Utf8`] at the length of the text, if its last character is not complete.
+    pub fn finish(&mut self) -> Result<(), Violation> {
+        if self.need > 0 || self.failed {
+            self.failed = true;
+            return Err(Violation::new(Rule::Utf8, self.at));
+        }
+        Ok(())
+    }
+
+    // RFC 3629 §4, the grammar: which second byte may follow depends on the first, later ones are always 80..BF.
+    fn byte(&mut self, byte: u8) -> Result<(), Violation> {
+        let next = match (self.need, byte) {
+            (0, 0x00..=0x7f) => Some((0, 0, 0)),
+            (0, 0xc2..=0xdf) => Some((1, 0x80, 0xbf)),
+            (0, 0xe0) => Some((2, 0xa0, 0xbf)),
+            (0, 0xed) => Some((2, 0x80, 0x9f)),
+            (0, 0xe1..=0xef) => Some((2, 0x80, 0xbf)),
+            (0, 0xf0) => Some((3, 0x90, 0xbf)),
+            (0, 0xf1..=0xf3) => Some((3, 0x80, 0xbf)),
+            (0, 0xf4) => Some((3, 0x80, 0x8f)),
+            (1.., byte) if self.low <= byte && byte <= self.high => Some((self.need - 1, 0x80, 0xbf)),
+            _ => None,
+        };
+        match next {
+            Some((need, low, high)) => {
+                (self.need, self.low, self.high) = (need, low, high);
+                self.at = self.at.saturating_add(1);
+                Ok(())
+            }
+            None => {
+                self.failed = true;
+                Err(Violation::new(Rule::Utf8, self.at))
+            }
+        }
+    }
+}
+
+/// Whether the charset of a `Content-Type` (RFC 9110 §8.3.1) is one that we take: none, `utf-8` or `us-ascii`, without case.
+///
+/// A value that is not a media type is refused as well: what its charset is cannot be told. So is a second `charset`, which
+/// somebody else may read instead of the first.
+///
+/// ```
+/// use vestibule::decode::text::charset;
+/// assert!(charset(b"application/json").is_ok());
+/// assert!(charset(br#"text/plain; a="; charset=x"; charset="UTF-8""#).is_ok());
+/// assert_eq!(charset(b"text/plain; charset=utf-16").unwrap_err().at, 20);
+/// ```
+///
+/// # Errors
+/// [`Rule::CharsetUnsupported`] at the offset of the charset, or of the byte that is no media type, in `content_type`.
+pub fn charset(content_type: &[u8]) -> Result<(), Violation> {
+    let mut value = Cursor { bytes: content_type, at: 0 };
+    value.space();
+    if value.peek().is_none() {
+        return Ok(());
+    }
+    value.token()?;
+    value.expect(b'/')?;
+    value.token()?;
+    let mut seen = false;
+    loop {
+        value.space();
+        if value.peek().is_none() {
+            return Ok(());
+        }
+        value.expect(b';')?;
+        value.space();
+        // RFC 9110 §5.6.6: a parameter may be missing between semicolons.
+        if matches!(value.peek(), None | Some(b';')) {
+            continue;
+        }
+        let name = value.token()?;
+        value.expect(b'=')?;
+        let at = value.at;
+        let is_known = value.matches_any(&[b"utf-8", b"us-ascii"])?;
+        if name.eq_ignore_ascii_case(b"charset") {
+            if seen || !is_known {
+                return Err(Violation::new(Rule::CharsetUnsupported, at as u64));
+            }
+            seen = true;
+        }
+    }
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn wrong<T>(&self) -> Result<T, Violation> {
+        Err(Violation::new(Rule::CharsetUnsupported, self.at as u64))
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), Violation> {
+        if self.peek() != Some(byte) {
+            return self.wrong();
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    // RFC 9110 §5.6.2.
+    fn token(&mut self) -> Result<&'a [u8], Violation> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let is_tchar = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+        let length = rest.iter().take_while(|b| is_tchar(b)).count();
+        if length == 0 {
+            return self.wrong();
+        }
+        self.at += length;
+        Ok(rest.get(..length).unwrap_or_default())
+    }
+
+    /// Reads a token or a quoted string; says whether it is one of `words`, without case and once unquoted.
+    fn matches_any(&mut self, words: &[&[u8]; 2]) -> Result<bool, Violation> {
+        if self.peek() != Some(b'"') {
+            let token = self.token()?;
+            return Ok(words.iter().any(|word| token.eq_ignore_ascii_case(word)));
+        }
+        self.at += 1;
+        let (mut length, mut alike) = (0usize, [true; 2]);
+        loop {
+            let Some(mut byte) = self.peek() else { return self.wrong() };
+            if byte == b'"' {
+                self.at += 1;
+                return Ok(words.iter().zip(alike).any(|(word, alike)| alike && word.len() == length));
+            }
+            // RFC 9110 §5.6.4.
+            if byte == b'\\' {
+                self.at += 1;
+                let Some(quoted) = self.peek() else { return self.wrong() };
+                byte = quoted;
+            }
+            if (byte < 0x20 && byte != b'\t') || byte == 0x7f {
+                return self.wrong();
+            }
+            for (word, alike) in words.iter().zip(&mut alike) {
+                *alike &= word.get(length).is_some_and(|b| b.eq_ignore_ascii_case(&byte));
+            }
+            length += 1;
+            self.at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // TXT-01
+    #[test]
+    fn the_error_lies_at_the_first_byte_that_cannot_be_mended() {
+        for (text, at) in [
+            (&b"\x80"[..], 0),
+            (b"a\xc0\x80", 1),
+            (b"\xc3", 1),
+            (b"\xc3a", 1),
+            (b"\xe0\x80\x80", 1),
+            (b"\xed\xa0\x80", 1),
+            (b"\xf4\x90\x80\x80", 1),
+            (b"\xf0\x9f\x98", 3),
+            (b"\xf0\x9f\x98a", 3),
+            (b"\xf5", 0),
+            (b"\xff", 0),
+        ] {
+            for cut in 0..=text.len() {
+                let mut utf8 = Utf8::new();
+                let got = utf8.push(&text[..cut]).and_then(|()| utf8.push(&text[cut..])).and_then(|()| utf8.finish());
+                assert_eq!(got, Err(Violation::new(Rule::Utf8, at)), "{text:x?} cut at {cut}");
+                assert_eq!(utf8.push(b"a"), got, "it stays that way");
+                assert_eq!(utf8.finish(), got);
+            }
+        }
+    }
+
+    // TXT-02
+    #[test]
+    fn charsets() {
+        for good in [
+            "",
+            "  ",
+            "text/plain",
+            "application/json;charset=UTF-8",
+            "application/json ; charset=\"utf-8\" ",
+            "text/html;; ;charset=us-ascii;",
+            "text/html;charset=\"u\\tf-8\"",
+            "multipart/form-data; boundary=\"; charset=utf-16\"",
+            "text/plain; xcharset=utf-16",
+        ] {
+            assert_eq!(charset(good.as_bytes()), Ok(()), "{good:?}");
+        }
+        for (bad, at) in [
+            ("text/plain; charset=utf-16", 20),
+            ("text/plain; CHARSET=iso-8859-1", 20),
+            ("text/plain; charset=\"utf-8 \"", 20),
+            ("text/plain; charset=\"utf\"", 20),
+            ("text/plain; charset=\"\"", 20),
+            ("text/plain; charset=utf8", 20),
+            ("text/plain; charset=utf-8; charset=utf-8", 35),
+            ("text/plain; charset=", 20),
+            ("text/plain; charset", 19),
+            ("text/plain; charset =utf-8", 19),
+            ("text/plain; charset=\"utf-8", 26),
+            ("text/plain; charset=\"utf-8\\", 27),
+            ("text/plain; a=\"\n\"", 15),
+            ("text/plain charset=utf-8", 11),
+            ("text", 4),
+            ("/plain", 0),
+            ("a/b, c/d", 3),
+        ] {
+            assert_eq!(charset(bad.as_bytes()), Err(Violation::new(Rule::CharsetUnsupported, at)), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! In: handshake records, one at a time. Out: our flights, and in the end the secrets.
+//!
+//! rustls's unbuffered connection does the handshake. In front of it stand the limits that it has not got: the ClientHello is
+//! joined here, so that its declared length is judged by its first four bytes and its records may be of any size; records,
+//! ChangeCipherSpecs and warnings are counted; nothing reaches rustls that may not come now.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use rustls::kernel::KernelConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError};
+use rustls::{
+    AlertDescription, Error, ExtractedSecrets, HandshakeKind, InvalidMessage, PeerIncompatible, PeerMisbehaved,
+    ProtocolVersion, ServerConfig,
+};
+
+use super::hello;
+use super::record::{self, Fault, Header};
+use super::traffic::Alert;
+use crate::base::{Limit, Limits, Rule};
+
+// What our own flight and the rest may take next to a message that is being joined.
+const BESIDES: usize = 24 * 1_024;
+// What the structures themselves take.
+const FIXED: usize = 4 * 1_024;
+// A ChangeCipherSpec that says something else than it must, and a record of no type: see `last_words`.
+const BAD_RECORDS: [&[u8]; 2] = [&[20, 3, 3, 0, 1, 2], &[0, 3, 3, 0, 1, 0]];
+
+/// The most that a handshake holds on the heap, without rustls's own state and without a flight of ours over 24 KiB.
+pub(super) fn bound_bytes(limits: &Limits) -> usize {
+    let hello = limits.size(Limit::ClientHelloBytes).saturating_mul(3);
+    let joined = limits.size(Limit::HandshakeMessageBytes);
+    hello.max(joined).saturating_add(BESIDES).saturating_add(FIXED)
+}
+
+/// What one record did.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// This many bytes are missing.
+    Need(usize),
+    /// A record was taken.
+    More { total: usize },
+    /// A record was taken, and the handshake is done: call `finish`.
+    Done { total: usize },
+    /// The ClientHello is whole, and the caller must choose a configuration.
+    Hello,
+    /// The peer gave up in an orderly way.
+    Closed { total: usize },
+}
+
+/// What the ClientHello offered.
+pub(super) struct Offer {
+    pub(super) sni: Option<Box<str>>,
+    pub(super) alpn: Box<[u8]>,
+    early_data: bool,
+}
+
+/// A handshake that runs.
+pub(super) struct Handshake {
+    config: Arc<ServerConfig>,
+    ask: bool,
+    waiting: bool,
+    conn: Option<UnbufferedServerConnection>,
+    /// A ClientHello comes next, in plaintext; else everything is protected.
+    plain: bool,
+    /// ClientHellos that rustls has seen: two after a HelloRetryRequest.
+    hellos: u8,
+    /// The ClientHello as far as it came, behind room for a record header.
+    hello: Vec<u8>,
+    /// Protected records that rustls is not through with.
+    incoming: Vec<u8>,
+    pub(super) offer: Option<Offer>,
+    records: u64,
+    change_cipher_specs: u64,
+    warnings: u64,
+    /// The alert that rustls wants to send; sent by `fail`.
+    alert: Vec<u8>,
+}
+
+/// What a finished handshake leaves.
+pub(super) struct Finished {
+    pub(super) secrets: ExtractedSecrets,
+    pub(super) kernel: KernelConnection<ServerConnectionData>,
+    pub(super) alpn: Option<Box<[u8]>>,
+    pub(super) sni: Option<Box<str>>,
+    pub(super) resumed: bool,
+}
+
+impl Handshake {
+    pub(super) fn new(config: Arc<ServerConfig>, ask: bool) -> Handshake {
+        Handshake {
+            config,
+            ask,
+            waiting: false,
+            conn: None,
+            plain: true,
+            hellos: 0,
+            hello: Vec::new(),
+            incoming: Vec::new(),
+            offer: None,
+            records: 0,
+            change_cipher_specs: 0,
+            warnings: 0,
+            alert: Vec::new(),
+        }
+    }
+
+    /// The caller's choice; ignored once rustls has begun.
+    pub(super) fn choose(&mut self, config: Arc<ServerConfig>) -> bool {
+        if self.hellos > 0 {
+            return false;
+        }
+        self.config = config;
+        self.ask = false;
+        core::mem::take(&mut self.waiting)
+    }
+
+    /// Takes the record that `raw` begins with. `first`: nothing was taken before.
+    pub(super) fn open(&mut self, limits: &Limits, raw: &[u8], first: bool, out: &mut Vec<u8>) -> Result<Step, Fault> {
+        if self.waiting {
+            return Ok(Step::Hello);
+        }
+        let kind = |kind| self.judge_kind(limits, kind, first);
+        let (kind, len) = match record::header(raw, false, kind, judge_length)? {
+            Header::Partial(missing) => return Ok(Step::Need(missing)),
+            Header::Whole(kind, len) => (kind, len),
+        };
+        let total = record::HEADER + len;
+        let Some(record) = raw.get(..total) else {
+            return Ok(Step::Need(total.saturating_sub(raw.len())));
+        };
+        self.records = self.records.saturating_add(1);
+        let content = record.get(record::HEADER..).unwrap_or_default();
+        let taken = match kind {
+            record::CHANGE_CIPHER_SPEC => self.change_cipher_spec(limits, content, total),
+            record::ALERT => self.plain_alert(limits, content, total),
+            record::HANDSHAKE => self.client_hello(limits, content, total, out),
+            _ => self.protected(limits, record, out),
+        };
+        taken.map_err(|rule| (rule, 0))
+    }
+
+    fn judge_kind(&self, limits: &Limits, kind: u8, first: bool) -> Result<(), Rule> {
+        let joining = !self.hello.is_empty() || (!self.incoming.is_empty() && !self.skips_early_data());
+        let begun = self.hellos > 0;
+        match kind {
+            b'A'..=b'Z' if first => return Err(Rule::TlsPlainHttp),
+            record::HANDSHAKE if self.plain => {}
+            record::ALERT => {}
+            // RFC 8446 §5.1: nothing may come between the parts of a handshake message.
+            record::CHANGE_CIPHER_SPEC if begun && !joining => {}
+            record::CHANGE_CIPHER_SPEC if !begun => return Err(Rule::TlsChangeCipherSpec),
+            record::APPLICATION_DATA if !self.plain || (self.skips_early_data() && !joining) => {}
+            _ => return Err(Rule::TlsRecordType),
+        }
+        if self.records >= limits.get(Limit::HandshakeRecords) {
+            return Err(Rule::TlsHandshakeRecords);
+        }
+        Ok(())
+    }
+
+    fn skips_early_data(&self) -> bool {
+        self.hellos > 0 && self.offer.as_ref().is_some_and(|offer| offer.early_data)
+    }
+
+    // RFC 8446 appendix D.4: dropped, whatever it is for, as long as it is the one byte that it must be.
+    fn change_cipher_spec(&mut self, limits: &Limits, content: &[u8], total: usize) -> Result<Step, Rule> {
+        self.change_cipher_specs = self.change_cipher_specs.saturating_add(1);
+        if content != [1] || self.change_cipher_specs > limits.get(Limit::CompatibilityCcs) {
+            return Err(Rule::TlsChangeCipherSpec);
+        }
+        Ok(Step::More { total })
+    }
+
+    // A client may fail before it has keys. What it says is not authenticated, but then no data was, either.
+    fn plain_alert(&mut self, limits: &Limits, content: &[u8], total: usize) -> Result<Step, Rule> {
+        match Alert::read(content)? {
+            Alert::CloseNotify => Ok(Step::Closed { total }),
+            Alert::Fatal => Err(Rule::TlsPeerAlert),
+            Alert::UserCanceled => {
+                self.warnings = self.warnings.saturating_add(1);
+                if self.warnings > limits.get(Limit::WarningAlerts) {
+                    return Err(Rule::TlsWarnings);
+                }
+                Ok(Step::More { total })
+            }
+        }
+    }
+
+    // Joins the ClientHello.
+    //
+    //   0        5      6         9
+    //   | spare  | type | length  | body ...
+    fn client_hello(&mut self, limits: &Limits, content: &[u8], total: usize, out: &mut Vec<u8>) -> Result<Step, Rule> {
+        let limit = limits.size(Limit::ClientHelloBytes);
+        if self.hello.is_empty() {
+            self.hello.resize(record::HEADER, 0);
+        }
+        // The first four bytes are judged before the rest is kept.
+        let missing = (record::HEADER + 4).saturating_sub(self.hello.len()).min(content.len());
+        let (head, rest) = content.split_at_checked(missing).ok_or(Rule::TlsInternal)?;
+        self.hello.extend_from_slice(head);
+        if self.hello.get(record::HEADER).is_some_and(|&kind| kind != 1) {
+            return Err(Rule::TlsRecordType);
+        }
+        let Some(&[_, a, b, c]) = self.hello.get(record::HEADER..).and_then(|message| message.first_chunk::<4>())
+        else {
+            return Ok(Step::More { total });
+        };
+        let declared = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
+        if declared > limit {
+            return Err(Rule::TlsClientHelloTooLong);
+        }
+        let whole = record::HEADER + 4 + declared;
+        let after = self.hello.len().saturating_add(rest.len());
+        if after > whole {
+            // Something follows the ClientHello in its record, where the keys change (RFC 8446 §5.1).
+            return Err(Rule::TlsRecordType);
+        }
+        reserve(&mut self.hello, rest.len(), record::HEADER + 4 + limit);
+        self.hello.extend_from_slice(rest);
+        if after < whole {
+            return Ok(Step::More { total });
+        }
+        self.hello_is_whole(out)?;
+        Ok(Step::More { total })
+    }
+
+    fn hello_is_whole(&mut self, out: &mut Vec<u8>) -> Result<(), Rule> {
+        if self.offer.is_none() {
+            let found = hello::peek(self.hello.get(record::HEADER..).unwrap_or_default());
+            self.offer =
+                Some(Offer { sni: found.sni.map(Box::from), alpn: found.alpn.into(), early_data: found.early_data });
+        }
+        if self.ask {
+            self.waiting = true;
+            return Ok(());
+        }
+        self.begin(out)
+    }
+
+    /// Gives the ClientHello to rustls, in records of the greatest size.
+    pub(super) fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), Rule> {
+        if self.conn.is_none() {
+            let conn = UnbufferedServerConnection::new(self.config.clone()).map_err(|_| Rule::TlsInternal)?;
+            self.conn = Some(conn);
+        }
+        let mut hello = core::mem::take(&mut self.hello);
+        let body = hello.len().saturating_sub(record::HEADER);
+        if body <= record::FRAGMENT {
+            frame(&mut hello, body);
+            self.incoming = hello;
+        } else {
+            let message = hello.get(record::HEADER..).unwrap_or_default();
+            let records = body.div_ceil(record::FRAGMENT);
+            self.incoming.reserve_exact(body + records * record::HEADER);
+            for part in message.chunks(record::FRAGMENT) {
+                let start = self.incoming.len();
+                self.incoming.resize(start + record::HEADER, 0);
+                self.incoming.extend_from_slice(part);
+                frame(self.incoming.get_mut(start..).unwrap_or_default(), part.len());
+            }
+        }
+        self.hellos = self.hellos.saturating_add(1);
+        let first = self.hellos == 1;
+        let driven = self.drive(out);
+        let retry = self.conn.as_ref().and_then(|conn| conn.handshake_kind());
+        // Until the ServerHello is out, we speak plaintext too; a HelloRetryRequest asks for another ClientHello.
+        self.plain = match retry {
+            None => true,
+            Some(HandshakeKind::FullWithHelloRetryRequest) => first,
+            Some(_) => false,
+        };
+        driven.map(|_| ())
+    }
+
+    fn protected(&mut self, limits: &Limits, record: &[u8], out: &mut Vec<u8>) -> Result<Step, Rule> {
+        let bound = limits.size(Limit::HandshakeMessageBytes);
+        let others = out.len().saturating_add(self.offer.as_ref().map_or(0, |offer| offer.alpn.len()));
+        let room = bound.saturating_add(BESIDES).saturating_sub(others).min(bound);
+        if self.incoming.len().saturating_add(record.len()) > room {
+            return Err(Rule::TlsHandshakeTooLong);
+        }
+        reserve(&mut self.incoming, record.len(), room);
+        self.incoming.extend_from_slice(record);
+        let total = record.len();
+        Ok(match self.drive(out)? {
+            Driven::Blocked => Step::More { total },
+            Driven::Done => Step::Done { total },
+            Driven::Closed => Step::Closed { total },
+        })
+    }
+
+    // Lets rustls work until it waits for more, is done, or fails.
+    fn drive(&mut self, out: &mut Vec<u8>) -> Result<Driven, Rule> {
+        let conn = self.conn.as_mut().ok_or(Rule::TlsInternal)?;
+        let start = out.len();
+        loop {
+            let status = conn.process_tls_records(&mut self.incoming);
+            let discard = status.discard;
+            let mut driven = None;
+            match status.state {
+                Ok(ConnectionState::EncodeTlsData(mut chunk)) => {
+                    encode(out, |room| chunk.encode(room))?;
+                }
+                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
+                Ok(ConnectionState::BlockedHandshake) => driven = Some(Ok(Driven::Blocked)),
+                Ok(ConnectionState::WriteTraffic(_)) => driven = Some(Ok(Driven::Done)),
+                Ok(_) => driven = Some(Err(Rule::TlsInternal)),
+                Err(Error::AlertReceived(AlertDescription::CloseNotify)) => driven = Some(Ok(Driven::Closed)),
+                Err(error) => driven = Some(Err(rule_of(&error))),
+            }
+            let discard = discard.min(self.incoming.len());
+            self.incoming.drain(..discard);
+            if self.incoming.is_empty() {
+                self.incoming = Vec::new();
+            }
+            // The configuration may know TLS 1.2; we do not. Nothing of that handshake goes out.
+            if conn.protocol_version() == Some(ProtocolVersion::TLSv1_2) {
+                out.truncate(start);
+                self.plain = true;
+                self.conn = None;
+                return Err(Rule::TlsVersion);
+            }
+            match driven {
+                None => {}
+                Some(Err(rule)) => {
+                    self.alert = collect(conn, &mut self.incoming);
+                    // An error without a name is the peer's only if rustls wants to tell it.
+                    let named = rule != Rule::TlsInternal || self.alert.is_empty();
+                    return Err(if named { rule } else { Rule::TlsHandshake });
+                }
+                Some(Ok(Driven::Done)) if conn.is_handshaking() => return Err(Rule::TlsInternal),
+                Some(Ok(Driven::Closed)) => {
+                    self.conn = None; // and with it the alert that rustls would answer
+                    return Ok(Driven::Closed);
+                }
+                Some(Ok(driven)) => return Ok(driven),
+            }
+        }
+    }
+
+    /// Takes the connection apart once `open` said that it is done.
+    pub(super) fn finish(mut self) -> Result<Finished, Rule> {
+        let conn = self.conn.take().ok_or(Rule::TlsInternal)?;
+        let alpn = conn.alpn_protocol().map(Box::from);
+        let resumed = conn.handshake_kind() == Some(HandshakeKind::Resumed);
+        let (secrets, kernel) = conn.dangerous_into_kernel_connection().map_err(|_| Rule::TlsInternal)?;
+        Ok(Finished { secrets, kernel, alpn, sni: self.offer.and_then(|offer| offer.sni), resumed })
+    }
+
+    /// The records that end a handshake which failed by `code`.
+    ///
+    /// While we speak plaintext the alert is ours. Under the handshake's keys, which only rustls has, it is rustls's: the one of
+    /// its own complaint, or else the one that a bad record makes it send (unexpected_message); close_notify is not to be had.
+    pub(super) fn last_words(&mut self, code: u8) -> Vec<u8> {
+        let mut words = core::mem::take(&mut self.alert);
+        if !words.is_empty() {
+            return words;
+        }
+        if self.plain {
+            let [level, code] = super::traffic::alert(code);
+            words.extend_from_slice(&[record::ALERT, 3, 3, 0, 2, level, code]);
+            return words;
+        }
+        let Some(conn) = self.conn.as_mut().filter(|_| code != 0) else { return words };
+        for bad in BAD_RECORDS {
+            if conn.wants_write() {
+                break;
+            }
+            self.incoming.extend_from_slice(bad);
+            let status = conn.process_tls_records(&mut self.incoming);
+            let discard = status.discard;
+            drop(status);
+            let discard = discard.min(self.incoming.len());
+            self.incoming.drain(..discard);
+        }
+        collect(conn, &mut self.incoming)
+    }
+
+    pub(super) fn retained_bytes(&self) -> usize {
+        let offer = self.offer.as_ref().map_or(0, |offer| offer.alpn.len() + offer.sni.as_ref().map_or(0, |s| s.len()));
+        size_of::<Handshake>() + self.hello.capacity() + self.incoming.capacity() + self.alert.capacity() + offer
+    }
+}
+
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Driven {
+    Blocked,
+    Done,
+    Closed,
+}
+
+fn judge_length(kind: u8, len: usize) -> Result<(), Rule> {
+    match (kind, len) {
+        // RFC 8446 §5.1: only application data may be empty, and while a handshake runs that is no use either.
+        (_, 0) => Err(Rule::TlsRecordEmpty),
+        (record::APPLICATION_DATA, ..=record::CIPHERTEXT) | (_, ..=record::FRAGMENT) => Ok(()),
+        _ => Err(Rule::TlsRecordTooLong),
+    }
+}
+
+// Writes the header of a handshake record into the five bytes before its content.
+fn frame(record: &mut [u8], len: usize) {
+    let [high, low] = u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
+    if let Some(head) = record.first_chunk_mut::<{ record::HEADER }>() {
+        *head = [record::HANDSHAKE, 3, 3, high, low];
+    }
+}
+
+// Makes room by doubling, but never beyond `bound`: linear work, and a capacity that the bound covers.
+fn reserve(buffer: &mut Vec<u8>, more: usize, bound: usize) {
+    let need = buffer.len().saturating_add(more);
+    if need > buffer.capacity() {
+        let target = buffer.capacity().saturating_mul(2).clamp(need, bound.max(need));
+        buffer.reserve_exact(target.saturating_sub(buffer.len()));
+    }
+}
+
+// Asks for the size first, then for the bytes.
+fn encode(out: &mut Vec<u8>, mut chunk: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>) -> Result<(), Rule> {
+    let start = out.len();
+    let size = match chunk(&mut []) {
+        Err(EncodeError::InsufficientSize(needed)) => needed.required_size,
+        Ok(_) => return Ok(()),
+        Err(_) => return Err(Rule::TlsInternal),
+    };
+    out.reserve_exact(size);
+    out.resize(start + size, 0);
+    chunk(out.get_mut(start..).unwrap_or_default()).map_err(|_| Rule::TlsInternal)?;
+    Ok(())
+}
+
+// What a connection that has failed still wants to send. It is asked only while it says that there is something, since it
+// would otherwise look into a buffer that it has lost track of.
+fn collect(conn: &mut UnbufferedServerConnection, incoming: &mut [u8]) -> Vec<u8> {
+    let mut words = Vec::new();
+    while conn.wants_write() {
+        match conn.process_tls_records(incoming).state {
+            Ok(ConnectionState::EncodeTlsData(mut chunk)) => {
+                if encode(&mut words, |room| chunk.encode(room)).is_err() {
+                    break;
+                }
+            }
+            _ => break,
+        }
+    }
+    words
+}
+
+fn rule_of(error: &Error) -> Rule {
+    match error {
+        Error::NoApplicationProtocol => Rule::TlsNoApplicationProtocol,
+        Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => Rule::TlsVersion,
+        Error::DecryptError => Rule::TlsBadRecord,
+        Error::AlertReceived(_) => Rule::TlsPeerAlert,
+        Error::PeerSentOversizedRecord => Rule::TlsRecordTooLong,
+        Error::PeerMisbehaved(PeerMisbehaved::TooManyEmptyFragments) => Rule::TlsEmptyRecords,
+        Error::PeerMisbehaved(PeerMisbehaved::TooManyWarningAlertsReceived) => Rule::TlsWarnings,
+        Error::PeerMisbehaved(PeerMisbehaved::IllegalTlsInnerPlaintext) => Rule::TlsInnerPlaintext,
+        Error::InvalidMessage(
+            InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::CertificatePayloadTooLarge,
+        ) => Rule::TlsHandshakeTooLong,
+        Error::FailedToGetCurrentTime
+        | Error::FailedToGetRandomBytes
+        | Error::EncryptError
+        | Error::BadMaxFragmentSize
+        | Error::HandshakeNotComplete
+        | Error::InconsistentKeys(_)
+        | Error::General(_)
+        | Error::Other(_) => Rule::TlsInternal,
+        _ => Rule::TlsHandshake,
+    }
+}

@@ -1,0 +1,173 @@
+//! How a body goes from the parser to the handler: decoded or not, in parts or whole, here or by a job. One body at a time.
+
+use crate::base::{Limits, Rule, Violation};
+use crate::decode::coding::Coding;
+#[cfg(feature = "alloc")]
+use crate::{
+    base::Limit,
+    decode::coding::Decoder,
+    decode::job::{Done, Job},
+};
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
+
+/// Where the delivery of the current body stands.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Stage {
+    /// No body, or all of it is handed out.
+    #[default]
+    Over,
+    /// The handler has not yet been heard on how it wants it.
+    New,
+    /// Bytes are passing.
+    Running,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    pub(crate) stage: Stage,
+    pub(crate) coding: Coding,
+    #[cfg(feature = "alloc")]
+    pub(crate) decoder: Option<Decoder>,
+    #[cfg(feature = "alloc")]
+    pub(crate) decoded: bool,
+    #[cfg(feature = "alloc")]
+    pub(crate) gather: Vec<u8>,
+    #[cfg(feature = "alloc")]
+    pub(crate) job: JobAt,
+    #[cfg(feature = "alloc")]
+    generation: u32,
+}
+
+/// Where the job of the current body is.
+#[cfg(feature = "alloc")]
+#[derive(Debug, Default)]
+pub(crate) enum JobAt {
+    #[default]
+    None,
+    /// The coded body is gathered: to be fetched.
+    Ready,
+    /// With the caller.
+    Out,
+    /// Come back.
+    Back(Result<Vec<u8>, Violation>),
+}
+
+impl Delivery {
+    /// A body begins.
+    pub(crate) fn begin(&mut self, coding: Coding) {
+        self.stage = Stage::New;
+        self.coding = coding;
+        #[cfg(feature = "alloc")]
+        {
+            self.gather.clear();
+            self.decoded = false;
+            self.job = JobAt::None;
+        }
+    }
+
+    /// All of it is handed out, or nobody wants the rest.
+    pub(crate) fn over(&mut self) {
+        self.stage = Stage::Over;
+    }
+
+    pub(crate) fn is_coded(&self) -> bool {
+        self.coding != Coding::Identity
+    }
+}
+
+/// The cap of a whole body, and the rule that a longer one breaks.
+pub(crate) fn whole_cap(max: u32, limits: &Limits, at: u64) -> (u64, Violation) {
+    let gather = limits.get(crate::base::Limit::GatherBytes);
+    match u64::from(max) {
+        max if max <= gather => (max, Violation { value: max, ..Violation::new(Rule::BodyOverHandler, at) }),
+        _ => (gather, Violation::over(Rule::BodyOverGather, at, limits)),
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Delivery {
+    /// The decoder of this body, made or used again.
+    pub(crate) fn decoder(&mut self) -> Result<&mut Decoder, Violation> {
+        match &mut self.decoder {
+            Some(decoder) => {
+                if self.stage == Stage::New {
+                    decoder.reset(self.coding);
+                }
+            }
+            none => *none = Some(Decoder::new(self.coding)?),
+        }
+        self.decoder.as_mut().ok_or(Violation::new(Rule::DecoderPool, 0))
+    }
+
+    /// Adds to the gathered body; `most` is what it may ever become. Growth is never ahead of what was received (ENG-06).
+    pub(crate) fn gather(&mut self, bytes: &[u8], most: u64) -> Result<(), Violation> {
+        append(&mut self.gather, bytes, most)
+    }
+
+    /// Adds what the decoder produced to the gathered body.
+    pub(crate) fn gather_decoded(&mut self, span: crate::base::Span, most: u64) -> Result<(), Violation> {
+        match &self.decoder {
+            Some(decoder) => append(&mut self.gather, decoder.window(span), most),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn take_job(&mut self, id: u64, max: u32, limits: &Limits) -> Option<Job> {
+        if !matches!(self.job, JobAt::Ready) {
+            return None;
+        }
+        self.job = JobAt::Out;
+        self.generation = self.generation.wrapping_add(1);
+        let max = usize::try_from(whole_cap(max, limits, 0).0).unwrap_or(usize::MAX);
+        Some(Job::inflate(id, self.generation, self.coding, core::mem::take(&mut self.gather), limits, max))
+    }
+
+    /// A job came back; false if nobody waits for it any more.
+    pub(crate) fn put_job(&mut self, done: Done) -> bool {
+        let waited = matches!(self.job, JobAt::Out) && done.generation == self.generation;
+        if waited {
+            self.job = JobAt::Back(done.result);
+        }
+        waited
+    }
+
+    pub(crate) fn retained_bytes(&self) -> usize {
+        let back = match &self.job {
+            JobAt::Back(Ok(bytes)) => bytes.capacity(),
+            _ => 0,
+        };
+        self.gather.capacity() + back + self.decoder.as_ref().map_or(0, Decoder::retained_bytes)
+    }
+
+    pub(crate) fn shed(&mut self) {
+        if self.stage == Stage::Over {
+            self.decoder = None;
+            self.gather = Vec::new();
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+fn append(gather: &mut Vec<u8>, bytes: &[u8], most: u64) -> Result<(), Violation> {
+    let spare = gather.capacity() - gather.len();
+    if spare < bytes.len() {
+        // Half as much again, so that copies stay linear; 4 KiB at least; never beyond what may ever come.
+        let most = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(gather.len());
+        let more = bytes.len().max((gather.len() / 2).max(4096).min(most));
+        gather.try_reserve_exact(more).map_err(|_| Violation::new(Rule::DecoderPool, 0))?;
+    }
+    gather.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// What decoders and gathered bodies of a connection can take at most: a growing buffer and the one it is copied from, or a
+/// job's result beside its input.
+#[cfg(feature = "alloc")]
+pub(crate) fn bound_bytes(limits: &Limits) -> usize {
+    2 * limits.size(Limit::GatherBytes) + DECODER_BYTES
+}
+
+/// One decoder: a 32 KiB window and the inflater's tables.
+#[cfg(feature = "alloc")]
+const DECODER_BYTES: usize = 65_536;

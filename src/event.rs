@@ -1,0 +1,245 @@
+//! What comes out of the machine. No type parameters: the storage was erased at the skin. Everything borrows, nothing is owned.
+
+use crate::base::{Span, Violation};
+use crate::parse::Id;
+use crate::parse::h1::Version;
+use crate::reply::Reply;
+
+/// One thing that happened. Its loan ends with the next call of [`Turn::next`](crate::Turn::next), or with the turn.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// TLS: whom does the client call? Left without a choice, the turn ends with `Wait::Config`.
+    Hello(Hello<'a>),
+    /// A request's head. Its body, if there is one, follows as the handle's `expect` says.
+    Request(Request<'a>),
+    /// A part of a body, or all of it.
+    Body(Body<'a>),
+    /// The trailer section: nothing of this request follows.
+    Trailers(Trailers<'a>),
+    /// There is room again for an exchange whose `write` took less than it was offered.
+    Writable(Reply<'a>),
+    /// Bytes behind an upgrade or a CONNECT.
+    Tunnel(Tunnel<'a>),
+    /// This exchange is over before it was complete: the peer gave up, or broke a rule. Its id is dead.
+    Aborted {
+        /// Which exchange.
+        id: Id,
+        /// The handler's own number of it.
+        tag: u64,
+        /// The rule, if one was broken.
+        why: Option<Violation>,
+    },
+    /// The connection is over; what the peer is told lies in the outbox already. Comes once; keep turning until `Pause::Closed`.
+    Fault(Violation),
+}
+
+/// The ClientHello of a connection that waits for its configuration.
+pub struct Hello<'a> {
+    /// The server name, if one was sent (RFC 6066 §3).
+    pub sni: Option<&'a str>,
+    #[cfg(feature = "tls")]
+    pub(crate) hello: Option<crate::decrypt::Hello<'a>>,
+    #[cfg(feature = "tls")]
+    pub(crate) choice: &'a mut Option<crate::decrypt::TlsConfig>,
+}
+
+impl Hello<'_> {
+    /// The protocols that the client offers, in its order (RFC 7301).
+    #[cfg(feature = "tls")]
+    pub fn alpn(&self) -> impl Iterator<Item = &[u8]> {
+        self.hello.iter().flat_map(|h| h.alpn.clone())
+    }
+
+    /// The configuration to go on with.
+    #[cfg(feature = "tls")]
+    pub fn choose(self, config: crate::decrypt::TlsConfig) {
+        *self.choice = Some(config);
+    }
+}
+
+impl core::fmt::Debug for Hello<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Hello").field("sni", &self.sni).finish_non_exhaustive()
+    }
+}
+
+/// A request, up to its body.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Method, target, version and fields.
+    pub head: Head<'a>,
+    /// A body follows.
+    pub has_body: bool,
+    /// How the connection is protected; `None` on a plain one.
+    pub tls: Option<Session<'a>>,
+    /// The handle that answers it.
+    pub reply: Reply<'a>,
+}
+
+/// The parts of a request's head. `Copy`: keep it beside the handle while answering.
+#[derive(Copy, Clone, Debug)]
+pub struct Head<'a> {
+    /// The method, as sent: a token (RFC 9110 §9).
+    pub method: &'a str,
+    /// The request target, as sent: visible ASCII (RFC 9112 §3.2).
+    pub target: &'a str,
+    /// The host that is meant, with its port if one was given; empty if none was (RFC 9110 §7.2).
+    pub authority: &'a str,
+    /// The version that the message came in.
+    pub version: Version,
+    /// The field lines.
+    pub fields: Fields<'a>,
+}
+
+impl<'a> Head<'a> {
+    /// The path: the target without scheme, authority and query. `*` and a CONNECT's authority stay as they are.
+    pub fn path(&self) -> &'a str {
+        let path = self.origin();
+        path.split_once('?').map_or(path, |p| p.0)
+    }
+
+    /// The query behind `?`, if there is one.
+    pub fn query(&self) -> Option<&'a str> {
+        self.origin().split_once('?').map(|p| p.1)
+    }
+
+    fn origin(&self) -> &'a str {
+        if self.target.starts_with('/') {
+            return self.target;
+        }
+        match self.target.split_once("://") {
+            Some((_, rest)) => match rest.find(['/', '?']) {
+                Some(i) if rest.as_bytes().get(i) == Some(&b'/') => rest.get(i..).unwrap_or("/"),
+                _ => "/",
+            },
+            None => self.target,
+        }
+    }
+}
+
+/// A field section: validated `name: value` lines, the same in every version, read when asked. Names are tokens and compare without
+/// case; values hold no control bytes but HTAB, and may hold bytes beyond ASCII.
+#[derive(Copy, Clone)]
+pub struct Fields<'a> {
+    lines: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn new(lines: &'a [u8]) -> Fields<'a> {
+        Fields { lines }
+    }
+
+    /// All lines in their order, names as sent.
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.lines.split(|&b| b == b'\n').filter_map(|line| {
+            let line = line.strip_suffix(b"\r")?;
+            let colon = line.iter().position(|&b| b == b':')?;
+            let name = core::str::from_utf8(&line[..colon]).ok()?;
+            Some((name, crate::parse::semantics::trim(&line[colon + 1..])))
+        })
+    }
+
+    /// The value of the first line with this name.
+    pub fn get(self, name: &str) -> Option<&'a [u8]> {
+        self.all(name).next()
+    }
+
+    /// The same as text; `None` also if it is not UTF-8.
+    pub fn text(self, name: &str) -> Option<&'a str> {
+        core::str::from_utf8(self.get(name)?).ok()
+    }
+
+    /// The values of all lines with this name.
+    pub fn all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(move |f| f.0.eq_ignore_ascii_case(name)).map(|f| f.1)
+    }
+}
+
+impl core::fmt::Debug for Fields<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_map().entries(self.iter().map(|(n, v)| (n, v.escape_ascii()))).finish()
+    }
+}
+
+/// What protects a connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Session<'a> {
+    /// `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite, as IANA writes it.
+    pub cipher: &'static str,
+    /// The protocol that was agreed on, if one was (RFC 7301).
+    pub alpn: Option<&'a [u8]>,
+    /// The server name that the client called (RFC 6066 §3).
+    pub sni: Option<&'a str>,
+    /// The session was resumed by a ticket.
+    pub resumed: bool,
+}
+
+/// A part of a request's body, decoded.
+#[derive(Debug)]
+pub struct Body<'a> {
+    /// The handler's own number of the exchange.
+    pub tag: u64,
+    /// The bytes, on loan.
+    pub bytes: &'a [u8],
+    /// This is the whole body (`Expect::Whole`).
+    pub whole: bool,
+    /// Nothing of this request follows.
+    pub last: bool,
+    /// The handle of the exchange.
+    pub reply: Reply<'a>,
+}
+
+/// A request's trailer section (RFC 9110 §6.5).
+#[derive(Debug)]
+pub struct Trailers<'a> {
+    /// The handler's own number of the exchange.
+    pub tag: u64,
+    /// Its lines; never merged into the header section.
+    pub fields: Fields<'a>,
+    /// The handle of the exchange.
+    pub reply: Reply<'a>,
+}
+
+/// Bytes of a tunnel.
+#[derive(Debug)]
+pub struct Tunnel<'a> {
+    /// The handler's own number of the exchange.
+    pub tag: u64,
+    /// The bytes, on loan.
+    pub bytes: &'a [u8],
+    /// The peer sends no more.
+    pub last: bool,
+    /// The handle of the exchange.
+    pub reply: Reply<'a>,
+}
+
+/// An event without its borrows: what the stages make, and `turn` turns into an [`Event`].
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Raw {
+    #[cfg(feature = "tls")]
+    Hello,
+    Request { id: u64, head: crate::parse::h1::HeadSpans, has_body: bool },
+    Body { id: u64, bytes: Lent, whole: bool, last: bool },
+    Trailers { id: u64, fields: Span },
+    Writable { id: u64 },
+    Tunnel { id: u64, bytes: Lent, last: bool },
+    Aborted { id: u64, tag: u64, why: Option<Violation> },
+    Fault(Violation),
+}
+
+/// Where an event's bytes lie.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Lent {
+    Nothing,
+    /// The first so many bytes of the inbox's plaintext.
+    Inbox(u32),
+    /// In the decoder's window.
+    #[cfg(feature = "alloc")]
+    Window(Span),
+    /// In the gather buffer, all of it.
+    #[cfg(feature = "alloc")]
+    Gathered,
+}

@@ -1,0 +1,9 @@
+//! Stage 4. In: plaintext. Out: spans and facts of messages. One folder per version, and what all of them share.
+
+mod exchange;
+pub mod h1;
+pub(crate) mod semantics;
+
+pub use exchange::{Content, Expect, Id};
+pub(crate) use exchange::{Exchange, MANUAL_WINDOW};
+pub use semantics::check_field;

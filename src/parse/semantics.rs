@@ -1,0 +1,239 @@
+//! In: single parts of a message. Out: whether they obey the rules that every version of HTTP shares (RFC 9110).
+
+use crate::base::{FieldFault, Rule};
+
+/// What a byte may be part of.
+const TOKEN: u8 = 1;
+const VALUE: u8 = 2;
+const TARGET: u8 = 4;
+const HOST: u8 = 8;
+
+const CLASS: [u8; 256] = {
+    let mut map = [0u8; 256];
+    let mut b = 0usize;
+    while b < 256 {
+        let c = b as u8;
+        // RFC 9110 §5.6.2: tchar.
+        if c.is_ascii_alphanumeric() || is_in(c, b"!#$%&'*+-.^_`|~") {
+            map[b] |= TOKEN;
+        }
+        // RFC 9110 §5.5: VCHAR, obs-text, and inside SP and HTAB.
+        if c == b'\t' || (c >= 0x20 && c != 0x7f) {
+            map[b] |= VALUE;
+        }
+        // RFC 3986: a URI is visible ASCII; the fragment is never sent.
+        if c > 0x20 && c < 0x7f && c != b'#' {
+            map[b] |= TARGET;
+        }
+        // RFC 3986 §3.2.2: reg-name, but no comma, which would make a list of it.
+        if c.is_ascii_alphanumeric() || is_in(c, b"-._~%!$&'()*+;=") {
+            map[b] |= HOST;
+        }
+        b += 1;
+    }
+    map
+};
+
+const fn is_in(c: u8, set: &[u8]) -> bool {
+    let mut i = 0;
+    while i < set.len() {
+        if set[i] == c {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+#[inline]
+pub(crate) fn is_token_byte(b: u8) -> bool {
+    CLASS[b as usize] & TOKEN != 0
+}
+
+#[inline]
+pub(crate) fn is_target_byte(b: u8) -> bool {
+    CLASS[b as usize] & TARGET != 0
+}
+
+#[inline]
+pub(crate) fn is_value_byte(b: u8) -> bool {
+    CLASS[b as usize] & VALUE != 0
+}
+
+pub(crate) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|&b| is_token_byte(b))
+}
+
+/// SP and HTAB, and nothing else, are trimmed (RFC 9110 §5.6.3; H1-15).
+pub(crate) fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// Digits only, no leading zero, below 2^63 (RFC 9110 §8.6, and stricter: one spelling a number).
+pub(crate) fn content_length(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 19 || (text[0] == b'0' && text.len() > 1) {
+        return None;
+    }
+    let mut n = 0u64;
+    for &b in text {
+        if !b.is_ascii_digit() {
+            return None;
+        }
+        n = n * 10 + u64::from(b - b'0');
+    }
+    (n <= i64::MAX as u64).then_some(n)
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2): host and port, the port empty where there is none.
+pub(crate) fn host(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = match text {
+        [b'[', ..] => {
+            let close = text.iter().position(|&b| b == b']')?;
+            let inside = &text[1..close];
+            if inside.is_empty() || !inside.iter().all(|&b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) {
+                return None;
+            }
+            close + 1
+        }
+        _ => {
+            let end = text.iter().position(|&b| b == b':').unwrap_or(text.len());
+            if !text[..end].iter().all(|&b| CLASS[b as usize] & HOST != 0) {
+                return None;
+            }
+            end
+        }
+    };
+    let (host, rest) = text.split_at(end);
+    let port = match rest {
+        [] => rest,
+        [b':', port @ ..] if !host.is_empty() => port,
+        _ => return None,
+    };
+    let digits = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+    let number = port.iter().fold(0u32, |n, &b| n.saturating_mul(10).saturating_add(u32::from(b.wrapping_sub(b'0'))));
+    (digits && number <= 65_535).then_some((host, port))
+}
+
+/// Two authorities name the same: host without case, port with the scheme's default filled in (RFC 9110 §4.2.3).
+pub(crate) fn same_authority(a: &[u8], b: &[u8], default_port: &[u8]) -> bool {
+    let (Some((a_host, a_port)), Some((b_host, b_port))) = (host(a), host(b)) else { return false };
+    let [a_port, b_port] = [a_port, b_port].map(|port| if port.is_empty() { default_port } else { port });
+    a_host.eq_ignore_ascii_case(b_host) && a_port == b_port
+}
+
+/// The elements of a comma list, trimmed, empty ones left out (RFC 9110 §5.6.1).
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(trim).filter(|e| !e.is_empty())
+}
+
+/// What `Connection` may not nominate: fields that frame, route or authorise (H1-17).
+pub(crate) fn may_be_nominated(token: &[u8]) -> bool {
+    const NEVER: [&[u8]; 6] = [b"host", b"content-length", b"transfer-encoding", b"trailer", b"te", b"authorization"];
+    !NEVER.iter().any(|n| token.eq_ignore_ascii_case(n))
+}
+
+/// What may not stand in a trailer section: framing, routing, request modifiers, authentication, content (RFC 9110 §6.5.1).
+pub(crate) fn may_be_trailer(name: &[u8]) -> bool {
+    const NEVER: [&[u8]; 26] = [
+        b"transfer-encoding", b"host", b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade",
+        b"authorization", b"proxy-authorization", b"www-authenticate", b"proxy-authenticate", b"cookie", b"set-cookie",
+        b"expect", b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range",
+        b"max-forwards", b"cache-control", b"pragma", b"age", b"vary",
+    ];
+    let content = name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case(b"content-"));
+    !content && !NEVER.iter().any(|n| name.eq_ignore_ascii_case(n))
+}
+
+/// What an application may not say itself, since the machine says it (RSP-02): framing and hop-by-hop fields.
+pub(crate) fn is_ours(name: &[u8]) -> bool {
+    const OURS: [&[u8]; 7] = [
+        b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"te",
+    ];
+    OURS.iter().any(|n| name.eq_ignore_ascii_case(n))
+}
+
+/// One validator for every response and trailer field in every version (RSP-01).
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_field(name: &str, value: &[u8]) -> Result<(), FieldFault> {
+    if !is_token(name.as_bytes()) {
+        return Err(FieldFault::Name);
+    }
+    if !value.iter().all(|&b| is_value_byte(b)) || trim(value).len() != value.len() {
+        return Err(FieldFault::Value);
+    }
+    if is_ours(name.as_bytes()) { Err(FieldFault::Ours) } else { Ok(()) }
+}
+
+/// Names that imitate a framing field for a backend that maps `_` and `-` to the same (H1-18).
+pub(crate) fn is_alias(name: &[u8]) -> bool {
+    name.contains(&b'_')
+        && [&b"content-length"[..], b"transfer-encoding"].iter().any(|n| {
+            n.len() == name.len()
+                && n.iter().zip(name).all(|(&n, &b)| n == b.to_ascii_lowercase() || (n == b'-' && b == b'_'))
+        })
+}
+
+/// The transfer coding: `chunked`, once and alone (RFC 9112 §6.1, §7). Says which rule the rest breaks.
+pub(crate) fn transfer_coding(value: &[u8]) -> Result<(), Rule> {
+    let value = trim(value);
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    // `gzip, chunked` is well-formed and unknown: 501. Everything else is no framing that two parties read alike.
+    let mut parts = value.rsplitn(2, |&b| b == b',').map(trim);
+    let last = parts.next().unwrap_or_default();
+    let before = parts.next().unwrap_or_default();
+    let known = |e: &[u8]| e.eq_ignore_ascii_case(b"chunked") || e.eq_ignore_ascii_case(b"identity");
+    let others = || before.split(|&b| b == b',').map(trim);
+    if last.eq_ignore_ascii_case(b"chunked") && others().all(|e| is_token(e) && !known(e)) {
+        return Err(Rule::TransferCodingUnknown);
+    }
+    Err(Rule::TransferCoding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_length_has_one_spelling() {
+        assert_eq!(content_length(b"0"), Some(0));
+        assert_eq!(content_length(b"9223372036854775807"), Some(i64::MAX as u64));
+        for bad in ["", "00", "01", "+1", "-1", "0x1", "1_0", " 1", "1 ", "1,1", "9223372036854775808", "18446744073709551616"] {
+            assert_eq!(content_length(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        for good in ["a", "a:1", "a.b:65535", "[::1]", "[::1]:80", "127.0.0.1", "", "a_b", "a:"] {
+            assert!(host(good.as_bytes()).is_some(), "{good:?}");
+        }
+        for bad in ["a b", "u@h", "a/b", "a,b", "a:x", "a:65536", "a:123456", "[::1", "[]", "[g]", "[::1]x", ":80", "a\u{80}", "a:1:2"] {
+            assert!(host(bad.as_bytes()).is_none(), "{bad:?}");
+        }
+        assert!(same_authority(b"A.b", b"a.B:80", b"80"));
+        assert!(!same_authority(b"a.b", b"a.b:8080", b"80"));
+        assert!(!same_authority(b"a.b", b"a.b.", b"80"), "a trailing dot is another name");
+    }
+
+    #[test]
+    fn transfer_codings() {
+        assert_eq!(transfer_coding(b" ChunKed\t"), Ok(()));
+        for unknown in ["gzip, chunked", "x,y , chunked"] {
+            assert_eq!(transfer_coding(unknown.as_bytes()), Err(Rule::TransferCodingUnknown), "{unknown:?}");
+        }
+        for bad in ["", ",", "chunked,", ",chunked", "chunked, chunked", "chunked;q=1", "\"chunked\"", "gzip", "identity",
+            "chunked, gzip", "x chunked", "chunked\u{b}", "identity, chunked", "gzip;a, chunked", ",,chunked"] {
+            assert_eq!(transfer_coding(bad.as_bytes()), Err(Rule::TransferCoding), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Stage 2. In: bytes that the caller read, room that the caller lends, the time. Out: plain views for the machine, and
+//! what a slow peer has coming.
+
+mod inbox;
+mod outbox;
+mod pace;
+
+pub use inbox::Inbox;
+pub(crate) use inbox::InboxMut;
+pub use outbox::Outbox;
+pub(crate) use outbox::{OutboxMut, Sealing};
+pub use pace::{Deadline, Why};
+pub(crate) use pace::{Meter, Pace, Waiting};

@@ -1,0 +1,232 @@
+//! What goes back: the handle of one exchange. Every event of an exchange carries one, and `Turn::reply` finds it later.
+
+use crate::base::{Limits, Misuse};
+use crate::parse::h1::state::One;
+use crate::parse::{Content, Exchange, Expect, Id};
+use crate::read::OutboxMut;
+
+/// Where the exchanges of a connection live, by version.
+#[derive(Debug)]
+pub(crate) enum Exchanges {
+    H1(One),
+    #[cfg(test)]
+    Model(crate::models::Streams),
+}
+
+impl Exchanges {
+    /// What every version knows of an exchange that is still open.
+    pub(crate) fn shared(&mut self, id: u64) -> Option<&mut Exchange> {
+        match self {
+            Exchanges::H1(one) => one.get(id).map(|x| &mut x.shared),
+            #[cfg(test)]
+            Exchanges::Model(streams) => streams.get(id).map(|x| &mut x.shared),
+        }
+    }
+}
+
+/// Calls the same method of the exchange, whatever its version.
+macro_rules! dispatch {
+    ($self:ident, |$x:ident, $out:ident| $call:expr) => {{
+        let $out = &mut $self.out;
+        match &mut *$self.exchanges {
+            Exchanges::H1(one) => {
+                let $x = one.get($self.id.0).ok_or(Misuse::Gone)?;
+                $call
+            }
+            #[cfg(test)]
+            Exchanges::Model(streams) => {
+                let $x = streams.get($self.id.0).ok_or(Misuse::Gone)?;
+                $call
+            }
+        }
+    }};
+}
+
+/// Answers one exchange.
+///
+/// ```
+/// # use vestibule::*;
+/// # fn handle(event: Event<'_>) -> Result<(), Misuse> {
+/// match event {
+///     Event::Request(mut request) => match request.head.path() {
+///         "/hello" => request.reply.text(200, "hello")?,
+///         "/echo" => { request.reply.expect(Expect::Whole { max: 1000 }); }
+///         _ => request.reply.text(404, "not here")?,
+///     },
+///     Event::Body(mut body) => {
+///         body.reply.respond(200, &[], Content::Whole(body.bytes))?; // echoes what is lent: no copy but the outbox's
+///     }
+///     _ => {}
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Reply<'a> {
+    pub(crate) id: Id,
+    pub(crate) exchanges: &'a mut Exchanges,
+    pub(crate) out: OutboxMut<'a>,
+    pub(crate) limits: &'a Limits,
+}
+
+impl Reply<'_> {
+    /// Names the exchange, for [`Turn::reply`](crate::Turn::reply).
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// The handler's own number of the exchange; 0 until it is set.
+    pub fn tag(&mut self) -> u64 {
+        self.exchanges.shared(self.id.0).map_or(0, |x| x.tag)
+    }
+
+    /// Sets the number that later events of this exchange carry.
+    pub fn set_tag(&mut self, tag: u64) -> &mut Self {
+        if let Some(x) = self.exchanges.shared(self.id.0) {
+            x.tag = tag;
+        }
+        self
+    }
+
+    /// How the body is to come. The last word before the next event counts.
+    pub fn expect(&mut self, how: Expect) -> &mut Self {
+        if let Some(x) = self.exchanges.shared(self.id.0) {
+            x.expect = how;
+        }
+        self
+    }
+
+    /// Gives back `n` bytes that were lent under [`Expect::Manual`].
+    pub fn release(&mut self, n: u32) {
+        if let Some(x) = self.exchanges.shared(self.id.0) {
+            x.held = x.held.saturating_sub(n);
+        }
+    }
+
+    /// The rest of the body is of no interest.
+    pub fn discard(&mut self) {
+        self.expect(Expect::Discard);
+    }
+
+    /// Gives the exchange up. In HTTP/1.1 the connection ends, without a word if none was said (RFC 9112 §9.6).
+    pub fn abort(self) {
+        if let Some(x) = self.exchanges.shared(self.id.0) {
+            x.aborted = true;
+        }
+    }
+
+    /// An interim response: 100, 103 and the like (RFC 9110 §15.2).
+    ///
+    /// # Errors
+    /// All or nothing; see [`Misuse`].
+    pub fn inform(&mut self, status: u16, fields: &[(&str, &str)]) -> Result<(), Misuse> {
+        let limits = self.limits;
+        dispatch!(self, |x, out| x.inform(out, limits, status, fields))
+    }
+
+    /// The final response: its head, all or nothing, and as much of `Content::Whole` as there is room for. Says how much; the
+    /// rest is for [`Reply::write`] when `Writable` comes. A response to HEAD, and 204 and 304, take content and send none.
+    ///
+    /// Content-Length, Transfer-Encoding and Connection are the machine's own; Date is the caller's.
+    ///
+    /// # Errors
+    /// Nothing was written; see [`Misuse`].
+    pub fn respond(&mut self, status: u16, fields: &[(&str, &str)], content: Content<'_>) -> Result<usize, Misuse> {
+        let limits = self.limits;
+        dispatch!(self, |x, out| x.respond(out, limits, status, fields, content))
+    }
+
+    /// More content. Takes what there is room for and says how much; if that is not all, `Writable` follows.
+    ///
+    /// # Errors
+    /// Nothing was taken; see [`Misuse`].
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Misuse> {
+        dispatch!(self, |x, out| x.write(out, bytes))
+    }
+
+    /// The content is complete. If it is shorter than was declared, the peer is told by the end of the connection.
+    ///
+    /// # Errors
+    /// See [`Misuse`].
+    pub fn finish(&mut self) -> Result<(), Misuse> {
+        dispatch!(self, |x, out| x.finish(out))
+    }
+
+    /// Ends streamed content with a trailer section (RFC 9110 §6.5).
+    ///
+    /// # Errors
+    /// Nothing was written; see [`Misuse`].
+    pub fn trailers(&mut self, fields: &[(&str, &str)]) -> Result<(), Misuse> {
+        let limits = self.limits;
+        dispatch!(self, |x, out| x.trailers(out, limits, fields))
+    }
+
+    /// Accepts an upgrade with 101, naming the protocol, or a CONNECT with 200 (the protocol is not sent then). From here on
+    /// `write` sends bytes as they are, and `Tunnel` events bring them.
+    ///
+    /// # Errors
+    /// Nothing was written; see [`Misuse`].
+    pub fn upgrade(&mut self, protocol: &str, fields: &[(&str, &str)]) -> Result<(), Misuse> {
+        let limits = self.limits;
+        dispatch!(self, |x, out| x.upgrade(out, limits, protocol, fields))
+    }
+
+    /// A short text, complete.
+    ///
+    /// # Errors
+    /// Nothing was written; see [`Misuse`]. [`Misuse::NoRoom`] if head and text do not fit at once.
+    pub fn text(&mut self, status: u16, text: &str) -> Result<(), Misuse> {
+        self.whole(status, "text/plain; charset=utf-8", text.as_bytes())
+    }
+
+    /// A short body of any type, complete.
+    ///
+    /// # Errors
+    /// As [`Reply::text`].
+    pub fn whole(&mut self, status: u16, content_type: &str, bytes: &[u8]) -> Result<(), Misuse> {
+        if bytes.len() + content_type.len() + SHORT_HEAD > self.out.room() {
+            return Err(Misuse::NoRoom);
+        }
+        self.respond(status, &[("content-type", content_type)], Content::Whole(bytes)).map(|_| ())
+    }
+
+    /// A value as JSON, complete, serialised straight into the outbox by serde-json-core.
+    ///
+    /// # Errors
+    /// Nothing was written; see [`Misuse`]. [`Misuse::NoRoom`] if head and value do not fit at once (under TLS, into one
+    /// record), or if the value cannot be written as JSON.
+    pub fn json<T: serde::Serialize>(&mut self, status: u16, value: &T) -> Result<(), Misuse> {
+        let Reply { id, exchanges, out, limits } = self;
+        let mut outcome = Ok(true);
+        let fits = out.put_behind(
+            SHORT_HEAD,
+            |space| serde_json_core::to_slice(value, space).ok(),
+            |out, len| {
+                let mut reply = Reply { id: *id, exchanges: &mut **exchanges, out, limits };
+                outcome = reply
+                    .respond(status, &[("content-type", "application/json")], Content::Sized(len as u64))
+                    .and_then(|_| reply.placed(len));
+                match outcome {
+                    Ok(true) => Some(len),
+                    Ok(false) => Some(0),
+                    Err(_) => None,
+                }
+            },
+        );
+        outcome?;
+        if fits { Ok(()) } else { Err(Misuse::NoRoom) }
+    }
+
+    /// Content of that length lies behind the head without having gone through `write`: completes the response. Says whether the
+    /// content is to be sent at all.
+    fn placed(&mut self, len: usize) -> Result<bool, Misuse> {
+        dispatch!(self, |x, _out| x.placed(len))
+    }
+}
+
+/// What the head of a short response can take: status line, content type, framing, persistence.
+const SHORT_HEAD: usize = 192;
+
+impl core::fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Reply").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,551 @@
+//! One go along the road: a unit budget and a flush scope, as a type. The only place where spans become borrows.
+
+use crate::base::{Instant, Limit, Misuse, Rule, Violation};
+use crate::config::Config;
+use crate::connection::{Core, End, Engine, Life};
+#[cfg(feature = "tls")]
+use crate::decrypt::{Opened, Tls};
+use crate::event::{Body, Event, Fields, Head, Lent, Raw, Request, Trailers, Tunnel};
+use crate::parse::Id;
+use crate::parse::h1::send::{self, RESERVE};
+use crate::read::{InboxMut, OutboxMut, Waiting, Why};
+use crate::reply::Reply;
+
+/// Why a turn ended. Whatever it says: send what `outbox.ready()` holds, and come back at `deadline()`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Pause {
+    /// At least `want` more bytes are needed before anything can happen: exact where a length says so, else 1.
+    Input {
+        /// Bytes.
+        want: usize,
+    },
+    /// Send first: the outbox is too full to go on.
+    Room,
+    /// Only the caller can go on; reading more would be useless.
+    Caller(Wait),
+    /// The turn's budget is spent, or the turn was ended early: others first, then come back.
+    Yield,
+    /// All is said and sent: close the socket. Nothing more will happen.
+    Closed,
+}
+
+/// What the caller has to do before more can happen.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Wait {
+    /// Answer this exchange.
+    Reply(Id),
+    /// Release what was lent to this exchange.
+    Release(Id),
+    /// Choose a TLS configuration: [`Turn::choose`].
+    Config,
+    /// Fetch the job with [`Turn::job`], run it, bring it back with [`Turn::done`].
+    Job,
+}
+
+pub(crate) enum Step {
+    Again,
+    Event(Raw),
+    Pause(Pause),
+}
+
+/// A turn: buffers in place, a budget granted, output invisible until it ends.
+#[must_use]
+#[derive(Debug)]
+pub struct Turn<'t> {
+    pub(crate) config: &'t Config,
+    pub(crate) core: &'t mut Core,
+    pub(crate) inbox: InboxMut<'t>,
+    pub(crate) outbox: OutboxMut<'t>,
+    units: u64,
+    pause: Option<Pause>,
+}
+
+impl<'t> Turn<'t> {
+    pub(crate) fn begin(
+        config: &'t Config,
+        core: &'t mut Core,
+        now: Instant,
+        mut inbox: InboxMut<'t>,
+        mut outbox: OutboxMut<'t>,
+    ) -> Result<Turn<'t>, Misuse> {
+        inbox.release();
+        if core.held_over > 0 && (inbox.at.stamp != core.stamp || inbox.unconsumed() < core.held_over) {
+            return Err(Misuse::ForeignInbox);
+        }
+        if !inbox.at.loan && inbox.capacity() < config.least_inbox_bytes() {
+            return Err(Misuse::InboxTooSmall);
+        }
+        if outbox.capacity() < config.least_outbox_bytes() {
+            return Err(Misuse::OutboxTooSmall);
+        }
+        core.pace.tick(now, outbox.sent(), outbox.unsent());
+        outbox.make_room();
+        #[cfg(feature = "tls")]
+        outbox.sealing(core.tls.as_ref().map(|_| SEALING));
+        Ok(Turn { config, core, inbox, outbox, units: config.limits().get(Limit::TurnUnits), pause: None })
+    }
+
+    /// The next event, on loan until the next call. `None`: the turn is over, [`Turn::finish`] says why.
+    #[allow(clippy::should_implement_trait)] // lends: an iterator's items could not borrow from it
+    pub fn next(&mut self) -> Option<Event<'_>> {
+        self.inbox.release();
+        if self.pause.is_some() {
+            return None;
+        }
+        loop {
+            match self.step() {
+                Step::Again => {}
+                Step::Event(raw) => {
+                    self.core.stats.events += 1;
+                    return Some(self.lend(raw));
+                }
+                Step::Pause(pause) => {
+                    self.pause = Some(pause);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The handle of an exchange, to answer it outside its events. `None`: it is over, by a complete response or by the peer,
+    /// and that is nobody's mistake.
+    pub fn reply(&mut self, id: Id) -> Option<Reply<'_>> {
+        if self.core.fault.is_some() || self.core.life != Life::Open || !self.core.is_open(id) {
+            return None;
+        }
+        self.pause = None;
+        Some(Reply {
+            id,
+            exchanges: &mut self.core.exchanges,
+            out: self.outbox.reborrow(RESERVE),
+            limits: self.config.limits(),
+        })
+    }
+
+    /// Chooses the TLS configuration that [`Wait::Config`] waits for.
+    #[cfg(feature = "tls")]
+    pub fn choose(&mut self, config: crate::decrypt::TlsConfig) {
+        self.core.choice = Some(config);
+        self.pause = None;
+    }
+
+    /// The job that [`Wait::Job`] waits for: a coded body, whole, to be decoded anywhere. It is handed out once.
+    #[cfg(feature = "alloc")]
+    pub fn job(&mut self) -> Option<crate::decode::job::Job> {
+        let x = self.core.current()?;
+        let (id, max) = (x.shared.id, x.shared.expect.whole()?);
+        self.core.delivery.take_job(id, max, self.config.limits())
+    }
+
+    /// Brings a job's result back. False: its exchange is gone, the result is dropped.
+    #[cfg(feature = "alloc")]
+    pub fn done(&mut self, done: crate::decode::job::Done) -> bool {
+        let current = self.core.current().map(|x| x.shared.id);
+        let taken = current == Some(done.id) && self.core.delivery.put_job(done);
+        if taken {
+            self.pause = None;
+        }
+        taken
+    }
+
+    /// Ends the turn: what was lent is consumed, what was written is sealed and ready. Says what to wait for.
+    pub fn finish(self) -> Pause {
+        self.pause.unwrap_or(Pause::Yield)
+    }
+
+    fn step(&mut self) -> Step {
+        match self.core.life {
+            Life::Open => {}
+            Life::Closing => return self.say_goodbye(),
+            Life::Lingering => return self.linger(),
+            Life::Closed => {
+                self.drop_input();
+                return Step::Pause(Pause::Closed);
+            }
+        }
+        if let Some(violation) = self.core.fault {
+            return self.fault(violation);
+        }
+        if self.units == 0 {
+            return Step::Pause(Pause::Yield);
+        }
+        self.units -= 1;
+        self.core.stats.units += 1;
+        if self.core.pace.output_due(self.config.limits()) {
+            self.core.fail(Violation::over(Rule::ReaderTooSlow, self.core.offset, self.config.limits()));
+            return Step::Again;
+        }
+        if !self.flush_tls() {
+            return Step::Pause(Pause::Room);
+        }
+        if self.outbox.room() < self.config.limits().size(Limit::ReplyRoomBytes) + RESERVE as usize {
+            return Step::Pause(Pause::Room);
+        }
+        if self.handshaking() {
+            return self.more(1);
+        }
+        match self.core.engine {
+            Engine::H1(_) => self.step_h1(),
+            #[cfg(test)]
+            Engine::Model(_) => crate::models::step(self),
+        }
+    }
+
+    fn handshaking(&mut self) -> bool {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.core.tls {
+            return tls.is_handshaking();
+        }
+        self.inbox.all_plain();
+        false
+    }
+
+    /// More plaintext, or why not: opens one record in place.
+    pub(crate) fn more(&mut self, want: usize) -> Step {
+        if self.core.peer_ended {
+            let n = self.inbox.raw().len();
+            self.inbox.drop_raw(n);
+            return self.ended(None);
+        }
+        #[cfg(feature = "tls")]
+        if self.core.tls.is_some() {
+            return self.open();
+        }
+        if self.inbox.at.eof {
+            return self.ended(None);
+        }
+        self.starved(want)
+    }
+
+    #[cfg(feature = "tls")]
+    fn open(&mut self) -> Step {
+        let (limits, now) = (self.config.limits(), self.core.pace.now);
+        let Core { tls, choice, hello_shown, .. } = &mut *self.core;
+        let Some(tls) = tls else { return Step::Again };
+        if let Some(config) = choice.take() {
+            tls.choose(&config);
+        }
+        match tls.open(limits, now, self.inbox.raw()) {
+            Ok(Opened::Need { want }) => {
+                if !self.inbox.at.eof {
+                    return self.starved(want);
+                }
+                let truncated = tls.end().err();
+                return self.ended(truncated);
+            }
+            Ok(Opened::Consumed { total }) => {
+                self.inbox.drop_raw(total);
+                if !tls.is_handshaking() && self.core.stats.opened_records == 0 && self.core.stats.events == 0 {
+                    self.core.pace.wait(Waiting::Head);
+                }
+            }
+            Ok(Opened::Plain { total, skip, len }) => {
+                self.inbox.join(skip, len, total);
+                self.core.stats.opened_records += 1;
+            }
+            Ok(Opened::Hello) if *hello_shown => return Step::Pause(Pause::Caller(Wait::Config)),
+            Ok(Opened::Hello) => {
+                *hello_shown = true;
+                self.core.pace.pause();
+                return Step::Event(Raw::Hello);
+            }
+            Ok(Opened::Closed { total }) => {
+                self.inbox.drop_raw(total);
+                self.core.peer_ended = true;
+            }
+            Err(violation) => {
+                tls.fail(violation);
+                self.core.fail(violation);
+            }
+        }
+        Step::Again
+    }
+
+    /// Input is needed and there is none: for how long, and is there room for it?
+    fn starved(&mut self, want: usize) -> Step {
+        let waiting = match () {
+            () if self.handshaking() => Waiting::Handshake,
+            () => self.core.waiting(),
+        };
+        if waiting == Waiting::Handshake {
+            self.core.pace.since_accept(waiting);
+        } else {
+            self.core.pace.wait(waiting);
+        }
+        if let Some(why) = self.core.pace.input_due(self.config.limits()) {
+            return self.timed_out(why);
+        }
+        if self.inbox.is_full() && !self.inbox.at.loan {
+            let at = self.core.offset + self.inbox.plain().len() as u64;
+            self.core.fail(Violation::new(Rule::HeadOverInbox, at));
+            return Step::Again;
+        }
+        Step::Pause(Pause::Input { want })
+    }
+
+    fn timed_out(&mut self, why: Why) -> Step {
+        let silent = self.core.is_between() && self.inbox.unconsumed() == 0;
+        match why.rule() {
+            // Nobody has said anything: there is nothing to answer (TIM-01).
+            Some(Rule::IdleTimeout | Rule::HeadTimeout) if silent => self.core.close(End::Idle),
+            Some(rule) => {
+                let at = self.core.offset + self.inbox.plain().len() as u64;
+                let violation = Violation::over(rule, at, self.config.limits());
+                #[cfg(feature = "tls")]
+                if let Some(tls) = &mut self.core.tls
+                    && tls.is_handshaking()
+                {
+                    tls.fail(violation);
+                }
+                self.core.fail(violation);
+            }
+            None => self.core.life = Life::Closed,
+        }
+        Step::Again
+    }
+
+    /// The peer sends no more. `truncated`: it did not say so under TLS.
+    fn ended(&mut self, truncated: Option<Violation>) -> Step {
+        let quiet = if truncated.is_some() { End::Truncated } else { End::Clean };
+        if self.core.is_between() && self.inbox.plain().is_empty() {
+            if self.handshaking()
+                && let Some(violation) = truncated
+            {
+                self.core.fail(violation);
+            } else {
+                self.core.close(quiet);
+            }
+            return Step::Again;
+        }
+        let at = self.core.offset + self.inbox.plain().len() as u64;
+        let violation = truncated.unwrap_or(Violation::new(Rule::MessageIncomplete, at));
+        match self.core.engine {
+            Engine::H1(_) => self.ended_h1(quiet, violation),
+            #[cfg(test)]
+            Engine::Model(_) => {
+                self.core.close(quiet);
+                Step::Again
+            }
+        }
+    }
+
+    /// The connection is over: the exchange first, then the connection, then silence.
+    fn fault(&mut self, violation: Violation) -> Step {
+        let mut answerable = violation.rule != Rule::ReaderTooSlow && violation.rule != Rule::IdleTimeout;
+        if let Some(x) = self.core.current() {
+            let (id, tag) = (x.shared.id, x.shared.tag);
+            let complete = x.is_answered();
+            answerable &= x.sending == crate::parse::h1::state::Sending::Waiting;
+            if !complete && !x.shared.aborted {
+                x.shared.aborted = true;
+                return Step::Event(Raw::Aborted { id, tag, why: Some(violation) });
+            }
+        }
+        #[cfg(feature = "tls")]
+        if self.core.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) || violation.alert() != 0 {
+            answerable = false; // TLS says it with an alert
+        }
+        if violation.rule == Rule::TlsPeerAlert || violation.rule == Rule::TlsTruncated {
+            answerable = false;
+        }
+        if answerable {
+            send::fault_reply(&mut self.outbox, violation.status(), crate::decode::coding::ACCEPT);
+        }
+        self.core.close(End::Ours);
+        self.core.delivery.over();
+        if violation.rule == Rule::ReaderTooSlow {
+            self.outbox.clear();
+            self.core.life = Life::Closed;
+        }
+        Step::Event(Raw::Fault(violation))
+    }
+
+    /// The last words: what is open is sealed, close_notify or an alert behind it.
+    fn say_goodbye(&mut self) -> Step {
+        #[cfg(feature = "tls")]
+        {
+            if let Some(tls) = &mut self.core.tls {
+                tls.close();
+            }
+            if !self.flush_tls() {
+                if self.core.pace.output_due(self.config.limits()) {
+                    self.outbox.clear();
+                    self.core.life = Life::Closed;
+                    return Step::Again;
+                }
+                return Step::Pause(Pause::Room);
+            }
+        }
+        self.outbox.fin();
+        self.core.skipped = 0;
+        self.core.life = Life::Lingering;
+        self.core.pace.wait(Waiting::Linger);
+        Step::Again
+    }
+
+    /// Half-closed: reads and drops until the peer ends, too (RFC 9112 §9.6; DRV-07).
+    fn linger(&mut self) -> Step {
+        let limits = self.config.limits();
+        self.core.skipped += u64::from(self.inbox.unconsumed());
+        self.drop_input();
+        let unsent = self.outbox.unsent() > 0;
+        if unsent && self.core.pace.output_due(limits) {
+            self.outbox.clear();
+            self.core.life = Life::Closed;
+            return Step::Again;
+        }
+        let over = self.inbox.at.eof || self.core.peer_ended;
+        if over || self.core.skipped > limits.get(Limit::LingerBytes) || (!unsent && self.core.pace.input_due(limits).is_some()) {
+            if unsent {
+                return Step::Pause(Pause::Room);
+            }
+            self.core.life = Life::Closed;
+            return Step::Again;
+        }
+        Step::Pause(Pause::Input { want: 1 })
+    }
+
+    fn drop_input(&mut self) {
+        let n = self.inbox.plain().len();
+        self.inbox.eat(n);
+        let n = self.inbox.raw().len();
+        self.inbox.drop_raw(n);
+    }
+
+    /// Seals what is open and puts TLS's own records behind it. False if there is no room for them yet.
+    fn flush_tls(&mut self) -> bool {
+        #[cfg(feature = "tls")]
+        {
+            let Some(tls) = &mut self.core.tls else { return true };
+            if tls.pending() == 0 {
+                return true;
+            }
+            if !seal(&mut self.outbox, tls) {
+                return true;
+            }
+            self.outbox.put_raw(|room| tls.flush(room));
+            return tls.pending() == 0;
+        }
+        #[cfg(not(feature = "tls"))]
+        true
+    }
+
+    /// Consumes the first `n` plaintext bytes.
+    pub(crate) fn eat(&mut self, n: usize) {
+        self.inbox.eat(n);
+        self.core.offset += n as u64;
+    }
+
+    /// The first `n` plaintext bytes go out with an event.
+    pub(crate) fn lend_inbox(&mut self, n: usize) -> Lent {
+        self.inbox.lend(n);
+        self.core.offset += n as u64;
+        Lent::Inbox(n as u32)
+    }
+
+    /// The one place where spans become borrows: the receiving side shared, exchanges and outbox exclusive.
+    fn lend(&mut self, raw: Raw) -> Event<'_> {
+        let limits = self.config.limits();
+        #[cfg(feature = "tls")]
+        let Core { engine, delivery, exchanges, tls, choice, .. } = &mut *self.core;
+        #[cfg(not(feature = "tls"))]
+        let Core { engine, delivery, exchanges, .. } = &mut *self.core;
+        let plain = self.inbox.plain();
+        let lines = match engine {
+            Engine::H1(_) => plain,
+            #[cfg(test)]
+            Engine::Model(receiver) => receiver.arena(),
+        };
+        let bytes = |lent: Lent| match lent {
+            Lent::Nothing => &[][..],
+            Lent::Inbox(n) => plain.get(..n as usize).unwrap_or_default(),
+            #[cfg(feature = "alloc")]
+            Lent::Window(span) => delivery.decoder.as_ref().map_or(&[][..], |d| d.window(span)),
+            #[cfg(feature = "alloc")]
+            Lent::Gathered => &delivery.gather,
+        };
+        #[cfg(not(feature = "alloc"))]
+        let _ = delivery;
+        let out = self.outbox.reborrow(RESERVE);
+        let reply = |id: u64, exchanges| Reply { id: Id(id), exchanges, out, limits };
+        match raw {
+            #[cfg(feature = "tls")]
+            Raw::Hello => {
+                let hello = tls.as_ref().and_then(|tls| tls.hello());
+                let sni = hello.as_ref().and_then(|h| h.sni);
+                Event::Hello(crate::event::Hello { sni, hello, choice })
+            }
+            Raw::Request { id, head, has_body } => {
+                let text = |span: crate::base::Span| core::str::from_utf8(span.of(lines)).unwrap_or_default();
+                let head = Head {
+                    method: text(head.method),
+                    target: text(head.target),
+                    authority: text(head.authority),
+                    version: head.version,
+                    fields: Fields::new(head.fields.of(lines)),
+                };
+                #[cfg(feature = "tls")]
+                let tls = tls.as_ref().and_then(crate::connection::session);
+                #[cfg(not(feature = "tls"))]
+                let tls = None;
+                Event::Request(Request { head, has_body, tls, reply: reply(id, exchanges) })
+            }
+            Raw::Body { id, bytes: lent, whole, last } => {
+                let tag = exchanges.shared(id).map_or(0, |x| x.tag);
+                Event::Body(Body { tag, bytes: bytes(lent), whole, last, reply: reply(id, exchanges) })
+            }
+            Raw::Trailers { id, fields } => {
+                let tag = exchanges.shared(id).map_or(0, |x| x.tag);
+                Event::Trailers(Trailers { tag, fields: Fields::new(fields.of(lines)), reply: reply(id, exchanges) })
+            }
+            Raw::Writable { id } => Event::Writable(reply(id, exchanges)),
+            Raw::Tunnel { id, bytes: lent, last } => {
+                let tag = exchanges.shared(id).map_or(0, |x| x.tag);
+                Event::Tunnel(Tunnel { tag, bytes: bytes(lent), last, reply: reply(id, exchanges) })
+            }
+            Raw::Aborted { id, tag, why } => Event::Aborted { id: Id(id), tag, why },
+            Raw::Fault(violation) => Event::Fault(violation),
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.inbox.release();
+        #[cfg(feature = "tls")]
+        match &mut self.core.tls {
+            Some(tls) => {
+                if seal(&mut self.outbox, tls) && tls.pending() > 0 {
+                    self.outbox.put_raw(|room| tls.flush(room));
+                }
+            }
+            None => {
+                self.outbox.seal(|_, _| None);
+            }
+        }
+        #[cfg(not(feature = "tls"))]
+        self.outbox.seal(|_, _| None);
+        if matches!(self.pause, Some(Pause::Caller(_))) {
+            self.core.pace.pause();
+        }
+        self.core.pace.tock(self.outbox.unsent());
+        self.core.stats.moved_bytes = self.inbox.moved();
+        self.core.stamp = self.core.stamp.wrapping_add(1).max(1);
+        self.inbox.at.stamp = self.core.stamp;
+        self.core.held_over = self.inbox.unconsumed();
+    }
+}
+
+#[cfg(feature = "tls")]
+const SEALING: crate::read::Sealing = crate::read::Sealing {
+    header: Tls::HEADER as u32,
+    trailer: Tls::TRAILER as u32,
+    fragment: Tls::FRAGMENT as u32,
+};
+
+#[cfg(feature = "tls")]
+fn seal(outbox: &mut OutboxMut<'_>, tls: &mut Tls) -> bool {
+    outbox.seal(|record, len| tls.seal(record, len).ok())
+}
