@@ -225,7 +225,7 @@ impl<'t> Turn<'t> {
         let Core { tls, choice, hello_shown, .. } = &mut *self.core;
         let Some(tls) = tls else { return Step::Again };
         if let Some(config) = choice.take() {
-            tls.choose(&config);
+            tls.choose(config);
         }
         match tls.open(limits, now, self.inbox.raw()) {
             Ok(Opened::Need { want }) => {

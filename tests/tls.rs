@@ -513,8 +513,8 @@ fn the_caller_chooses_after_the_client_hello() {
     assert!(server.asked && server.tls.pending() == 0);
     assert_eq!(server.tls.hello().unwrap().sni, Some("localhost"));
     assert_eq!(server.tls.open(&LIMITS, START, &mut [1, 2, 3]), Ok(Opened::Hello), "nothing is consumed meanwhile");
-    server.tls.choose(chosen.clone());
-    server.tls.choose(fall_back.clone()); // too late, no effect
+    server.tls.choose(&chosen);
+    server.tls.choose(&fall_back); // too late, no effect
     pump(&mut client, &mut server).unwrap();
     assert_eq!(server.tls.alpn(), Some(&b"h2"[..]));
 
@@ -523,7 +523,7 @@ fn the_caller_chooses_after_the_client_hello() {
     offered.alpn_protocols = vec![b"http/1.1".to_vec()];
     let (mut client, mut server) = (connect(offered), Server::new(fall_back));
     server.feed(&from_client(&mut client));
-    server.tls.choose(chosen);
+    server.tls.choose(&chosen);
     assert_eq!(alert(pump(&mut client, &mut server)), AlertDescription::NoApplicationProtocol);
     assert_eq!(server.fault, Some(Violation::new(Rule::TlsNoApplicationProtocol, 0)));
 }
@@ -545,7 +545,7 @@ fn a_hello_retry_request_goes_round_again() {
         let mut client = connect(site.client());
         server.feed(&refragment(&from_client(&mut client), 7));
         if ask {
-            server.tls.choose(config.clone());
+            server.tls.choose(&config);
             server.turn();
         }
         to_client(&mut client, &std::mem::take(&mut server.out)).unwrap();
@@ -1244,6 +1244,47 @@ fn a_deadline_is_told_by_an_alert_in_every_state() {
     server.flush();
     to_client(&mut client, &server.out).unwrap();
     assert!(client.process_new_packets().unwrap().peer_has_closed());
+}
+
+#[test]
+fn an_end_at_any_byte_of_the_second_flight_is_told_under_the_right_keys() {
+    let (site, user) = (Site::new(), Site::new());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(user.roots()), site.provider.clone());
+    let config = ServerConfig::builder_with_provider(site.provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![site.cert.clone()], site.key.clone_key())
+        .unwrap();
+    let config = TlsConfig::new(config);
+    let mut offered = ClientConfig::builder_with_provider(site.provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(site.roots())
+        .with_client_auth_cert(vec![user.cert.clone()], user.key.clone_key())
+        .unwrap();
+    offered.max_fragment_size = Some(64); // certificate and signature come in parts
+    let offered = Arc::new(offered);
+    let (mut end, mut at) = (0, 0);
+    while at <= end {
+        let (mut client, mut server) = (connect_to(offered.clone(), "localhost"), Server::new(config.clone()));
+        server.feed(&from_client(&mut client));
+        to_client(&mut client, &std::mem::take(&mut server.out)).unwrap();
+        let flight = from_client(&mut client);
+        end = flight.len();
+        server.feed(&flight[..at]);
+        let done = !server.tls.is_handshaking();
+        assert_eq!(done, at == end);
+        server.tls.fail(Violation::new(Rule::TlsInternal, 0));
+        server.flush();
+        let told = alert(to_client(&mut client, &server.out));
+        match done {
+            true => assert_eq!(told, AlertDescription::InternalError),
+            false => assert!(matches!(told, AlertDescription::UnexpectedMessage | AlertDescription::BadRecordMac)),
+        }
+        assert!(server.tls.pending() == 0 && server.tls.end().is_err());
+        at += 1;
+    }
 }
 
 // ---- hostile records ----

@@ -315,9 +315,9 @@ impl Tls {
 
     /// Answers [`Opened::Hello`]; before that, sets the configuration in advance; after that, does nothing. What the choice
     /// leads to is told by the next [`Tls::open`].
-    pub fn choose(&mut self, config: TlsConfig) {
+    pub fn choose(&mut self, config: &TlsConfig) {
         if let (Phase::Handshake(handshake), None) = (&mut self.phase, self.failed)
-            && handshake.choose(config.server)
+            && handshake.choose(config.server.clone())
         {
             self.chosen = handshake.begin(&mut self.out);
         }

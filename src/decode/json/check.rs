@@ -298,8 +298,7 @@ impl<'t, 's> Checker<'t, 's> {
             let value = digits.iter().fold(0i64, |n, b| n.saturating_mul(10).saturating_add(i64::from(b - b'0')));
             exponent = value.saturating_mul(sign);
         }
-        let number = self.text.get(start..self.at).unwrap_or_default();
-        if is_infinite(number, mantissa, point - whole, exponent) {
+        if is_infinite(mantissa, point - whole, exponent) {
             return Err(Violation::new(Rule::JsonNumberRange, start as u64));
         }
         Ok(())
@@ -312,11 +311,17 @@ impl<'t, 's> Checker<'t, 's> {
     }
 }
 
-/// Whether a number would become infinite as an `f64`. Decided by the place of its first digit; only numbers that lie within
-/// a factor of ten of the greatest `f64` are converted to see.
-fn is_infinite(number: &[u8], mantissa: &[u8], whole_digits: usize, exponent: i64) -> bool {
-    // The greatest is 1.797…e308: with 308 digits and no exponent there is nothing to fear.
-    if exponent <= 0 && whole_digits <= 308 {
+/// 2^1024 - 2^970, halfway between the greatest `f64` and what would come after it: from here on a number becomes infinite.
+pub(super) const INFINITE: &[u8; 309] =
+    b"1797693134862315807937289714053034150799341327100378269361737789804449682927647509466490179775872070963\
+    3028641669288791094655554785194040263065748867150582068190890200070838367627385484581771153176447573027\
+    0069855571366959622842914819860834936475292719074168444365510704342711559699508093042880177904174497792";
+
+/// Whether a number would become infinite as an `f64`: `mantissa` with its point behind `whole_digits`, times ten to the power
+/// of `exponent`. Decided by the place of its first digit and, if that is the greatest there can be, digit by digit; numbers
+/// near the border are dear to convert, and a text could hold many of them.
+fn is_infinite(mantissa: &[u8], whole_digits: usize, exponent: i64) -> bool {
+    if exponent <= 0 && whole_digits < INFINITE.len() {
         return false;
     }
     let Some(first) = mantissa.iter().position(|b| matches!(b, b'1'..=b'9')) else { return false };
@@ -326,9 +331,10 @@ fn is_infinite(number: &[u8], mantissa: &[u8], whole_digits: usize, exponent: i6
         // Behind the point, which takes a place itself.
         -((first - whole_digits) as i64)
     };
+    let digits = mantissa.iter().skip(first).filter(|b| **b != b'.').chain(core::iter::repeat(&b'0'));
     match place.saturating_add(exponent) {
         ..308 => false,
         309.. => true,
-        308 => core::str::from_utf8(number).is_ok_and(|n| n.parse().is_ok_and(f64::is_infinite)),
+        308 => digits.take(INFINITE.len()).ge(INFINITE),
     }
 }

@@ -222,5 +222,20 @@ mod tests {
         assert!(check_in("9".repeat(309).as_bytes(), &limits, &mut []).is_err());
         let small = format!("0.{}1e{}", "0".repeat(400), 401 + 308);
         assert!(check_in(small.as_bytes(), &limits, &mut []).is_ok());
+        // Around the border, digit by digit, as the conversion itself decides.
+        let border = core::str::from_utf8(check::INFINITE).expect("digits");
+        for cut in 1..=border.len() {
+            for last in 0..=9 {
+                let digits = format!("{}{last}", &border[..cut - 1]);
+                for text in [
+                    format!("{digits}e{}", 309 - cut),
+                    format!("0.0{digits}e310"),
+                    format!("-{digits}.5e{}", 309 - cut),
+                ] {
+                    let infinite = text.parse().is_ok_and(f64::is_infinite);
+                    assert_eq!(check_in(text.as_bytes(), &limits, &mut []).is_err(), infinite, "{text}");
+                }
+            }
+        }
     }
 }
