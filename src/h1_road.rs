@@ -166,7 +166,7 @@ impl Turn<'_> {
         if let Some(receiver) = self.core.receiver() {
             receiver.next();
         }
-        self.core.pace.wait(Waiting::Idle);
+        self.core.pace.restart(Waiting::Idle);
         Step::Again
     }
 
@@ -228,6 +228,7 @@ impl Turn<'_> {
             return Some(self.fail_here(violation));
         }
         self.core.delivery.stage = Stage::Running;
+        self.core.current()?.shared.begun = true;
         None
     }
 

@@ -25,6 +25,10 @@ pub enum Input {
     At(Instant),
     /// The server wants to stop: [`Connection::drain`].
     Drain,
+    /// The peer reads nothing from here on, but what it is told to.
+    Hold,
+    /// A peer that holds reads so many bytes.
+    Take(usize),
 }
 
 /// How the peer's bytes are cut into reads.
@@ -98,6 +102,11 @@ impl Rehearsal {
                     stage.connection.drain();
                     stage.run();
                 }
+                Input::Hold => stage.reads = Some(0),
+                Input::Take(n) => {
+                    stage.reads = Some(*n);
+                    stage.run();
+                }
             }
         }
         stage.close()
@@ -123,6 +132,8 @@ struct Stage {
     handler: Handler,
     queue: Vec<u8>,
     ended: bool,
+    /// Bytes that the peer is willing to read; `None`: all.
+    reads: Option<usize>,
     now: Instant,
     pause: Pause,
     events: Events,
@@ -139,6 +150,7 @@ impl Stage {
             handler: Handler::default(),
             queue: Vec::new(),
             ended: false,
+            reads: None,
             now: Instant::ZERO,
             pause: Pause::Yield,
             events: Events::default(),
@@ -176,9 +188,10 @@ impl Stage {
                 turn.done(job.run());
             }
             self.pause = turn.finish();
-            let ready = self.outbox.ready().len();
-            self.sent.extend_from_slice(self.outbox.ready());
+            let ready = self.outbox.ready().len().min(self.reads.unwrap_or(usize::MAX));
+            self.sent.extend_from_slice(&self.outbox.ready()[..ready]);
             self.outbox.wrote(ready);
+            self.reads = self.reads.map(|n| n - ready);
             let consumed = self.inbox.len() + self.queue.len() < waiting;
             if self.pause == Pause::Closed || !(happened || consumed || ready > 0 || self.pause == Pause::Yield) {
                 return;

@@ -86,10 +86,14 @@ impl Reply<'_> {
         self
     }
 
-    /// How the body is to come. The last word before the next event counts.
+    /// How the body is to come. The last word before the next event counts; once parts have come, or a whole body is being
+    /// gathered, see [`Expect`].
     pub fn expect(&mut self, how: Expect) -> &mut Self {
         if let Some(x) = self.exchanges.shared(self.id.0) {
-            x.expect = how;
+            let whole = x.expect.whole().or(how.whole()).is_some() || x.expect == Expect::Discard;
+            if !(x.begun && whole) || how == Expect::Discard {
+                x.expect = how;
+            }
         }
         self
     }

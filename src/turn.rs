@@ -225,7 +225,7 @@ impl<'t> Turn<'t> {
         let Core { tls, choice, hello_shown, .. } = &mut *self.core;
         let Some(tls) = tls else { return Step::Again };
         if let Some(config) = choice.take() {
-            tls.choose(config);
+            tls.choose(&config);
         }
         match tls.open(limits, now, self.inbox.raw()) {
             Ok(Opened::Need { want }) => {
@@ -272,6 +272,7 @@ impl<'t> Turn<'t> {
         if waiting == Waiting::Handshake {
             self.core.pace.since_accept(waiting);
         } else {
+            self.core.pace.body.here(u64::from(self.inbox.unconsumed()));
             self.core.pace.wait(waiting);
         }
         if let Some(why) = self.core.pace.input_due(self.config.limits()) {

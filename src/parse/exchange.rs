@@ -11,7 +11,8 @@ impl Id {
     }
 }
 
-/// How a request's body is delivered. Chosen at the `Request` event; in force from the next event on.
+/// How a request's body is delivered. Chosen at the `Request` event, in force from the next event on; later only parts can become
+/// `Manual` or `Stream`, and anything `Discard`.
 #[derive(Copy, Clone, Default, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// In parts, as they come.
@@ -68,6 +69,8 @@ pub(crate) struct Exchange {
     pub(crate) id: u64,
     pub(crate) tag: u64,
     pub(crate) expect: Expect,
+    /// The delivery of its body has begun.
+    pub(crate) begun: bool,
     /// Lent under `Expect::Manual` and not given back.
     pub(crate) held: u32,
     /// A `write` took less than it was offered: `Writable` is due.

@@ -48,11 +48,17 @@ pub(crate) enum Waiting {
 pub(crate) struct Meter {
     waited_nanos: u64,
     bytes: u64,
+    /// Bytes that are here and wait for their fellows.
+    here: u64,
 }
 
 impl Meter {
     pub(crate) fn moved(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    pub(crate) fn here(&mut self, bytes: u64) {
+        self.here = bytes;
     }
 
     fn waited(&mut self, nanos: u64) {
@@ -61,7 +67,7 @@ impl Meter {
 
     /// Waiting time at which the average, over whole seconds, falls below the minimum if nothing more moves.
     fn fails_at(&self, limits: &Limits) -> u64 {
-        let paid = (self.bytes / limits.get(Limit::MinRate)).saturating_add(1).saturating_mul(1_000_000_000);
+        let paid = (self.bytes.saturating_add(self.here) / limits.get(Limit::MinRate)).saturating_add(1).saturating_mul(1_000_000_000);
         paid.max(limits.get(Limit::RateGraceMs).saturating_mul(1_000_000))
     }
 
@@ -130,6 +136,12 @@ impl Pace {
             self.waiting = waiting;
             self.since = self.now;
         }
+    }
+
+    /// The same, from now on even if it waited for that already.
+    pub(crate) fn restart(&mut self, waiting: Waiting) {
+        self.waiting = waiting;
+        self.since = self.now;
     }
 
     /// From accept on, a head is due: not first from the end of the handshake or the first byte.

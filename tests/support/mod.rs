@@ -88,6 +88,8 @@ pub fn steps(text: &str) -> Vec<Input> {
             steps.push(match directive.split_once(' ') {
                 None if directive == "eof" => Input::End,
                 None if directive == "drain" => Input::Drain,
+                None if directive == "hold" => Input::Hold,
+                Some(("take", n)) => Input::Take(n.parse().expect("a number")),
                 Some(("at", time)) => {
                     let millis = time.strip_suffix("ms").expect("milliseconds").trim();
                     Input::At(Instant::from_millis(millis.parse().expect("a number")))
