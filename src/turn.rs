@@ -235,12 +235,7 @@ impl<'t> Turn<'t> {
                 let truncated = tls.end().err();
                 return self.ended(truncated);
             }
-            Ok(Opened::Consumed { total }) => {
-                self.inbox.drop_raw(total);
-                if !tls.is_handshaking() && self.core.stats.opened_records == 0 && self.core.stats.events == 0 {
-                    self.core.pace.wait(Waiting::Head);
-                }
-            }
+            Ok(Opened::Consumed { total }) => self.inbox.drop_raw(total),
             Ok(Opened::Plain { total, skip, len }) => {
                 self.inbox.join(skip, len, total);
                 self.core.stats.opened_records += 1;
