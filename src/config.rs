@@ -88,16 +88,11 @@ impl Config {
     /// The part of [`Config::bound_bytes`] that [`Connection::retained_bytes`](crate::Connection::retained_bytes) counts: all but
     /// the caller's buffers.
     pub fn machine_bound_bytes(&self) -> usize {
-        let mut bytes = crate::connection::STATE_BYTES;
-        #[cfg(feature = "alloc")]
-        {
-            bytes += crate::delivery::bound_bytes(&self.limits);
-        }
         #[cfg(feature = "tls")]
-        if self.tls.is_some() {
-            bytes += crate::decrypt::Tls::bound_bytes(&self.limits);
-        }
-        bytes
+        let tls = self.tls.as_ref().map_or(0, |_| crate::decrypt::Tls::bound_bytes(&self.limits));
+        #[cfg(not(feature = "tls"))]
+        let tls = 0;
+        crate::connection::STATE_BYTES + crate::delivery::bound_bytes(&self.limits) + tls
     }
 }
 

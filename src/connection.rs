@@ -154,10 +154,13 @@ impl<C: Deref<Target = Config>> Connection<C> {
         }
     }
 
-    /// Ends gracefully: what is in flight is answered, with `Connection: close`; then the connection closes. An idle one closes
-    /// at its next turn.
+    /// Ends gracefully: what is in flight is answered, with `Connection: close` if its head is still to come; then the
+    /// connection closes. A request whose first bytes lie in the inbox counts as in flight. An idle one closes at its next turn.
     pub fn drain(&mut self) {
         self.core.draining = true;
+        if let Some(x) = self.core.current() {
+            x.close = true;
+        }
     }
 
     /// How it ended, once it has.
@@ -173,21 +176,15 @@ impl<C: Deref<Target = Config>> Connection<C> {
     /// Bytes that it holds: its own state, decoders, gathered bodies, TLS. Never more than
     /// [`Config::machine_bound_bytes`]. The caller's two buffers are the caller's.
     pub fn retained_bytes(&self) -> usize {
-        let mut bytes = STATE_BYTES;
-        #[cfg(feature = "alloc")]
-        {
-            bytes += self.core.delivery.retained_bytes();
-        }
         #[cfg(feature = "tls")]
-        {
-            bytes += self.core.tls.as_ref().map_or(0, crate::decrypt::Tls::retained_bytes);
-        }
-        bytes
+        let tls = self.core.tls.as_ref().map_or(0, crate::decrypt::Tls::retained_bytes);
+        #[cfg(not(feature = "tls"))]
+        let tls = 0;
+        STATE_BYTES + self.core.delivery.retained_bytes() + tls
     }
 
     /// Frees what is only kept for the next request: decoders and gather buffers. For connections that go idle.
     pub fn shed(&mut self) {
-        #[cfg(feature = "alloc")]
         self.core.delivery.shed();
     }
 

@@ -1,10 +1,9 @@
 //! How a body goes from the parser to the handler: decoded or not, in parts or whole, here or by a job. One body at a time.
 
-use crate::base::{Limits, Rule, Violation};
+use crate::base::{Limit, Limits, Rule, Violation};
 use crate::decode::coding::Coding;
 #[cfg(feature = "alloc")]
 use crate::{
-    base::Limit,
     decode::coding::Decoder,
     decode::job::{Done, Job},
 };
@@ -53,6 +52,13 @@ pub(crate) enum JobAt {
     Back(Result<Vec<u8>, Violation>),
 }
 
+#[cfg(feature = "alloc")]
+impl JobAt {
+    fn retained_bytes(&self) -> usize {
+        if let JobAt::Back(Ok(bytes)) = self { bytes.capacity() } else { 0 }
+    }
+}
+
 impl Delivery {
     /// A body begins.
     pub(crate) fn begin(&mut self, coding: Coding) {
@@ -74,11 +80,30 @@ impl Delivery {
     pub(crate) fn is_coded(&self) -> bool {
         self.coding != Coding::Identity
     }
+
+    /// Bytes kept beyond its own state.
+    pub(crate) fn retained_bytes(&self) -> usize {
+        #[cfg(feature = "alloc")]
+        return self.gather.capacity()
+            + self.job.retained_bytes()
+            + self.decoder.as_ref().map_or(0, Decoder::retained_bytes);
+        #[cfg(not(feature = "alloc"))]
+        0
+    }
+
+    /// Frees what is only kept for the next body.
+    pub(crate) fn shed(&mut self) {
+        #[cfg(feature = "alloc")]
+        if self.stage == Stage::Over {
+            self.decoder = None;
+            self.gather = Vec::new();
+        }
+    }
 }
 
 /// The cap of a whole body, and the rule that a longer one breaks.
 pub(crate) fn whole_cap(max: u32, limits: &Limits, at: u64) -> (u64, Violation) {
-    let gather = limits.get(crate::base::Limit::GatherBytes);
+    let gather = limits.get(Limit::GatherBytes);
     match u64::from(max) {
         max if max <= gather => (max, Violation { value: max, ..Violation::new(Rule::BodyOverHandler, at) }),
         _ => (gather, Violation::over(Rule::BodyOverGather, at, limits)),
@@ -131,21 +156,6 @@ impl Delivery {
         }
         waited
     }
-
-    pub(crate) fn retained_bytes(&self) -> usize {
-        let back = match &self.job {
-            JobAt::Back(Ok(bytes)) => bytes.capacity(),
-            _ => 0,
-        };
-        self.gather.capacity() + back + self.decoder.as_ref().map_or(0, Decoder::retained_bytes)
-    }
-
-    pub(crate) fn shed(&mut self) {
-        if self.stage == Stage::Over {
-            self.decoder = None;
-            self.gather = Vec::new();
-        }
-    }
 }
 
 #[cfg(feature = "alloc")]
@@ -163,11 +173,8 @@ fn append(gather: &mut Vec<u8>, bytes: &[u8], most: u64) -> Result<(), Violation
 
 /// What decoders and gathered bodies of a connection can take at most: a growing buffer and the one it is copied from, or a
 /// job's result beside its input.
-#[cfg(feature = "alloc")]
 pub(crate) fn bound_bytes(limits: &Limits) -> usize {
-    2 * limits.size(Limit::GatherBytes) + DECODER_BYTES
+    /// One decoder: a 32 KiB window and the inflater's tables.
+    const DECODER_BYTES: usize = 65_536;
+    if cfg!(feature = "alloc") { 2 * limits.size(Limit::GatherBytes) + DECODER_BYTES } else { 0 }
 }
-
-/// One decoder: a 32 KiB window and the inflater's tables.
-#[cfg(feature = "alloc")]
-const DECODER_BYTES: usize = 65_536;

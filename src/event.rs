@@ -48,7 +48,7 @@ impl Hello<'_> {
     /// The protocols that the client offers, in its order (RFC 7301).
     #[cfg(feature = "tls")]
     pub fn alpn(&self) -> impl Iterator<Item = &[u8]> {
-        self.hello.iter().flat_map(|h| h.alpn.clone())
+        self.hello.iter().flat_map(|h| h.alpn)
     }
 
     /// The configuration to go on with.

@@ -55,7 +55,7 @@ impl Turn<'_> {
         if let Some(step) = self.handler_acted() {
             return step;
         }
-        if self.core.draining && self.core.is_between() {
+        if self.core.draining && self.core.is_between() && self.inbox.unconsumed() == 0 {
             self.core.close(End::Ours);
             return Step::Again;
         }

@@ -204,7 +204,7 @@ impl Reply<'_> {
             SHORT_HEAD,
             |space| serde_json_core::to_slice(value, space).ok(),
             |out, len| {
-                let mut reply = Reply { id: *id, exchanges: &mut **exchanges, out, limits };
+                let mut reply = Reply { id: *id, exchanges, out, limits };
                 outcome = reply
                     .respond(status, &[("content-type", "application/json")], Content::Sized(len as u64))
                     .and_then(|_| reply.placed(len));

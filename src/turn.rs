@@ -413,18 +413,13 @@ impl<'t> Turn<'t> {
     /// Seals what is open and puts TLS's own records behind it. False if there is no room for them yet.
     fn flush_tls(&mut self) -> bool {
         #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.core.tls
+            && tls.pending() > 0
+            && seal(&mut self.outbox, tls)
         {
-            let Some(tls) = &mut self.core.tls else { return true };
-            if tls.pending() == 0 {
-                return true;
-            }
-            if !seal(&mut self.outbox, tls) {
-                return true;
-            }
             self.outbox.put_raw(|room| tls.flush(room));
             return tls.pending() == 0;
         }
-        #[cfg(not(feature = "tls"))]
         true
     }
 

@@ -215,6 +215,7 @@ impl InboxMut<'_> {
 
     /// A record of `total` bytes at the front of `raw` was opened in place: its plaintext is `len` bytes from `skip` on. Joins
     /// it to the plaintext that waits by moving the smaller of the two, so no byte pays for another's waiting.
+    #[cfg(any(test, feature = "tls"))]
     pub(crate) fn join(&mut self, skip: usize, len: usize, total: usize) {
         let (head, plain, new) = (self.at.head as usize, self.at.plain as usize, self.at.raw as usize + skip);
         let waiting = plain - head;

@@ -8,6 +8,8 @@ mod pace;
 pub use inbox::Inbox;
 pub(crate) use inbox::InboxMut;
 pub use outbox::Outbox;
-pub(crate) use outbox::{OutboxMut, Sealing};
+pub(crate) use outbox::OutboxMut;
+#[cfg(feature = "tls")]
+pub(crate) use outbox::Sealing;
 pub use pace::{Deadline, Why};
 pub(crate) use pace::{Meter, Pace, Waiting};

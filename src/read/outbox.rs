@@ -121,6 +121,7 @@ impl OutboxMut<'_> {
         self.at.sent
     }
 
+    #[cfg(feature = "tls")]
     pub(crate) fn sealing(&mut self, layout: Option<Sealing>) {
         self.at.sealing = layout;
     }
@@ -263,6 +264,7 @@ impl OutboxMut<'_> {
     }
 
     /// Bytes that need no sealing (TLS's own), written behind what is ready. Nothing may be open.
+    #[cfg(feature = "tls")]
     pub(crate) fn put_raw(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
         let tail = self.at.tail as usize;
         let n = write(&mut self.bytes[tail..]).min(self.bytes.len() - tail);

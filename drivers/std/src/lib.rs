@@ -1,1 +1,81 @@
-//! stub
+//! `vestibule` on blocking sockets and threads: the smallest complete way to drive the machine.
+//!
+//! ```text
+//! accept thread, one a listener --> bounded queue --> worker threads, one connection each at a time
+//!                                                     turn, write, read; and again
+//! ```
+//!
+//! A [`Service`] is plain synchronous code. One value of it serves one connection, made by a factory that is told the [`Peer`]:
+//!
+//! ```no_run
+//! use vestibule::{Event, Misuse};
+//! use vestibule_std::Server;
+//!
+//! let server = Server::builder()
+//!     .http("127.0.0.1:8080".parse()?)
+//!     .signals(true)
+//!     .service(|_peer| {
+//!         |event: Event<'_>| -> Result<(), Misuse> {
+//!             if let Event::Request(mut request) = event {
+//!                 request.reply.text(200, "Hello, world!")?;
+//!             }
+//!             Ok(())
+//!         }
+//!     })
+//!     .bind()?;
+//! println!("{:?}", server.local_addrs());
+//! println!("{}", server.run());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What the driver does for the service: it never waits for an answer that cannot come any more (500), keeps a panic inside its
+//! connection, and tells one line for every fault to [`Builder::on_fault`].
+
+#![forbid(unsafe_code)]
+
+mod accept;
+mod drive;
+mod incident;
+mod pool;
+mod server;
+pub mod tls;
+mod wire;
+
+pub use incident::{Incident, What};
+pub use server::{BindError, Builder, Handle, Server, Summary};
+
+use std::net::SocketAddr;
+use vestibule::{Event, Misuse};
+
+/// Who is at the other end of a connection.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct Peer {
+    /// The peer's address.
+    pub addr: SocketAddr,
+    /// Our address, as the peer sees it.
+    pub local: SocketAddr,
+    /// The connection came in on a TLS port.
+    pub tls: bool,
+}
+
+/// The code that serves one connection, event by event.
+///
+/// It runs on the connection's worker thread and may block, at the cost of that thread. An exchange must be answered in one of
+/// its own events; if its last one passes without an answer, the driver answers 500. What a `respond` or `write` did not take
+/// is to be written when `Event::Writable` comes.
+///
+/// Closures `FnMut(Event<'_>) -> Result<(), Misuse>` are services.
+pub trait Service {
+    /// One thing that happened on the connection.
+    ///
+    /// # Errors
+    /// A misuse of the reply's handle, passed on: it is told to the log hook, and the connection goes on.
+    fn event(&mut self, event: Event<'_>) -> Result<(), Misuse>;
+}
+
+impl<F: FnMut(Event<'_>) -> Result<(), Misuse>> Service for F {
+    fn event(&mut self, event: Event<'_>) -> Result<(), Misuse> {
+        self(event)
+    }
+}

@@ -1,0 +1,38 @@
+//! Against the peers, in one run: `cargo bench`.
+//!
+//! Every case of a group runs in turn, round by round, on recorded bytes in memory; there is no socket and no kernel in it.
+//! What is printed:
+//!
+//! - `ns` or `GB/s`: the median over all rounds, in CPU time of the thread. It says little about another machine, or day.
+//! - `ratio`: its time over that of the first case, the median of the ratios of the rounds. This is the figure to quote.
+//! - `instructions`: counted by `valgrind --tool=callgrind` if it is installed. Under valgrind a library may choose older kernels
+//!   than it does here, so those of TLS are for comparing revisions.
+//! - `allocations`: exact. Where there must be none, one fails the run.
+//!
+//! `VESTIBULE_BENCH_SMOKE=1` makes all of it a matter of seconds, to see that it works. `cargo bench --bench roads -- WORD` runs
+//! the groups whose name contains the word.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+mod measure;
+mod plain;
+
+use measure::{Effort, Group};
+
+fn main() {
+    let groups: Vec<Group> = plain::groups();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, group, case, n] = &arguments[..]
+        && flag == "--count"
+    {
+        return measure::count(&groups, group, case, n.parse().expect("a count"));
+    }
+    let effort = Effort::of_environment();
+    if !effort.valgrind {
+        println!("valgrind is not installed: instructions are not counted");
+    }
+    let wanted = arguments.iter().find(|a| !a.starts_with('-')).map_or("", |a| a);
+    for group in groups.iter().filter(|g| g.name.contains(wanted)) {
+        measure::run(group, effort);
+    }
+}

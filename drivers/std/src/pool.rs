@@ -1,0 +1,199 @@
+//! In: accepted connections. Out: each of them on a worker thread, one at a time; never more open than the cap.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A bounded queue, and the count of who takes from it.
+pub(crate) struct Pool<A> {
+    state: Mutex<State<A>>,
+    work: Condvar,
+    change: Condvar,
+    workers: usize,
+    cap: usize,
+    /// How many wait in the queue while nobody is free: readable without the lock.
+    waiting: AtomicUsize,
+    /// How many workers are about to become free for them.
+    leaving: AtomicUsize,
+}
+
+struct State<A> {
+    queue: VecDeque<A>,
+    /// Queued or served.
+    open: usize,
+    /// Workers that wait for work.
+    idle: usize,
+    threads: usize,
+    closed: bool,
+}
+
+impl<A> Pool<A> {
+    pub(crate) fn new(workers: usize, cap: usize) -> Pool<A> {
+        let state = State { queue: VecDeque::new(), open: 0, idle: 0, threads: 0, closed: false };
+        Pool {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            change: Condvar::new(),
+            workers: workers.max(1),
+            cap: cap.max(1),
+            waiting: AtomicUsize::new(0),
+            leaving: AtomicUsize::new(0),
+        }
+    }
+
+    // A panic never happens under this lock; and if it did, the counts are still the best there is.
+    fn lock(&self) -> MutexGuard<'_, State<A>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until one more connection may be open, and counts it as open. False: the pool is closed.
+    pub(crate) fn admit(&self) -> bool {
+        let state = self.lock();
+        let mut state =
+            self.change.wait_while(state, |s| s.open >= self.cap && !s.closed).unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            return false;
+        }
+        state.open += 1;
+        true
+    }
+
+    /// The connection that was admitted did not come.
+    pub(crate) fn take_back(&self) {
+        self.lock().open -= 1;
+        self.change.notify_all();
+    }
+
+    /// Queues a connection that was admitted. True: a worker is wanted, the caller is to start one and has it counted already.
+    pub(crate) fn push(&self, arrival: A) -> bool {
+        let mut state = self.lock();
+        state.queue.push_back(arrival);
+        self.note(&state);
+        if state.idle >= state.queue.len() {
+            self.work.notify_one();
+            return false;
+        }
+        let start = state.threads < self.workers;
+        state.threads += usize::from(start);
+        start
+    }
+
+    /// A thread that `push` asked for could not be started. The connection that it was for, if nobody else is there to serve it.
+    pub(crate) fn not_started(&self) -> Option<A> {
+        let mut state = self.lock();
+        state.threads -= 1;
+        if state.threads > 0 {
+            return None;
+        }
+        let arrival = state.queue.pop_back();
+        self.note(&state);
+        arrival
+    }
+
+    /// The next connection for a worker; `None`: the worker is to end.
+    pub(crate) fn next(&self) -> Option<A> {
+        let mut state = self.lock();
+        state.idle += 1;
+        let mut state = self
+            .work
+            .wait_while(state, |s| s.queue.is_empty() && !s.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.idle -= 1;
+        let arrival = state.queue.pop_front();
+        self.note(&state);
+        if arrival.is_none() {
+            state.threads -= 1;
+            self.change.notify_all();
+        }
+        arrival
+    }
+
+    /// A connection is over.
+    pub(crate) fn over(&self, was_leaving: bool) {
+        if was_leaving {
+            self.leaving.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.lock().open -= 1;
+        self.change.notify_all();
+    }
+
+    fn note(&self, state: &State<A>) {
+        self.waiting.store(state.queue.len().saturating_sub(state.idle), Ordering::Relaxed);
+    }
+
+    /// Connections wait and no worker will be free for them: true if this caller is to make room, by ending its own.
+    pub(crate) fn leave(&self) -> bool {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        if waiting == 0 || self.leaving.load(Ordering::Relaxed) >= waiting {
+            return false;
+        }
+        if self.leaving.fetch_add(1, Ordering::Relaxed) >= waiting {
+            self.leaving.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// Nothing new comes; workers end when the queue is empty.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_all();
+        self.change.notify_all();
+    }
+
+    /// Waits until every connection and every worker is gone, but not beyond `until`. Says how many connections are left.
+    pub(crate) fn wait_empty(&self, until: Instant) -> usize {
+        let wait = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let state = self.lock();
+        let state = self.change.wait_timeout_while(state, wait, |s| s.open > 0 || s.threads > 0);
+        state.unwrap_or_else(PoisonError::into_inner).0.open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_asked_for_when_needed_and_no_more_than_there_may_be() {
+        let pool = Pool::new(2, 4);
+        for (n, wanted) in [(1, true), (2, true), (3, false)] {
+            assert!(pool.admit());
+            assert_eq!(pool.push(n), wanted, "{n}");
+        }
+        assert_eq!(pool.next(), Some(1));
+        assert_eq!(pool.next(), Some(2));
+        pool.over(false);
+        assert_eq!(pool.next(), Some(3));
+    }
+
+    #[test]
+    fn as_many_leave_as_wait_and_not_more() {
+        let pool = Pool::new(1, 9);
+        assert!(!pool.leave(), "nobody waits");
+        for n in 0..2 {
+            assert!(pool.admit());
+            pool.push(n);
+        }
+        assert!(pool.leave() && pool.leave() && !pool.leave());
+        pool.over(true);
+        assert!(pool.leave(), "one of those who left is gone and the queue is as long");
+    }
+
+    #[test]
+    fn at_the_cap_admission_waits_for_somebody_to_go() {
+        let pool = Pool::<u8>::new(1, 1);
+        assert!(pool.admit());
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| pool.admit());
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!second.is_finished());
+            pool.over(false);
+            assert_eq!(second.join().ok(), Some(true));
+            let third = scope.spawn(|| pool.admit());
+            pool.close();
+            assert_eq!(third.join().ok(), Some(false));
+        });
+    }
+}
