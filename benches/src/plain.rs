@@ -27,9 +27,9 @@ Accept-Encoding: gzip, deflate, br, zstd\r\n\
 Referer: https://www.example.org/index.html\r\n\
 Connection: keep-alive\r\n\
 Cookie: session=8d1f0b7a6c5e4d3c2b1a09f8e7d6c5b4; theme=dark; consent=yes\r\n\
-Sec-Fetch-Dest: script\r\n\
-Sec-Fetch-Mode: no-cors\r\n\
-Sec-Fetch-Site: same-origin\r\n\
+Cache-Control: max-age=0\r\n\
+Upgrade-Insecure-Requests: 1\r\n\
+DNT: 1\r\n\
 If-None-Match: \"5f3e1c0a9b8d7e6f\"\r\n\r\n";
 
 pub(crate) fn groups() -> Vec<Group> {

@@ -1,5 +1,5 @@
 //! The script runner: reads a Markdown script, plays it, compares the transcript.
-#![allow(dead_code)] // each test file uses its part
+#![allow(dead_code, unreachable_pub, clippy::expect_used)] // each test file uses its part
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
