@@ -34,6 +34,8 @@ impl Core {
         match (&self.engine, &self.exchanges) {
             (Engine::H1(receiver), Exchanges::H1(one)) => receiver.is_between() && one.current.is_none(),
             #[cfg(test)]
+            (_, Exchanges::Model(streams)) => streams.is_empty(),
+            #[cfg(test)]
             _ => true,
         }
     }
@@ -41,6 +43,10 @@ impl Core {
     /// What input is waited for.
     pub(crate) fn waiting(&mut self) -> Waiting {
         let (between, requests) = (self.is_between(), self.stats.requests);
+        #[cfg(test)]
+        if matches!(self.engine, Engine::Model(_)) && !between {
+            return Waiting::Caller; // streams are open: each has its own clock, if any
+        }
         match self.current() {
             None if between && requests > 0 => Waiting::Idle,
             None => Waiting::Head,
@@ -523,7 +529,7 @@ impl Turn<'_> {
                 return Step::Event(Raw::Tunnel { id, bytes: Lent::Nothing, last: true });
             }
             Sending::Tunnel => return Step::Pause(Pause::Caller(Wait::Reply(Id(id)))),
-            _ if x.is_answered() => self.core.close(quiet),
+            _ if x.is_answered() => self.core.close(End::Ours), // the rest of its body was of no interest
             _ => self.core.fail(violation),
         }
         Step::Again

@@ -349,7 +349,7 @@ fn escape(text: &mut String, b: u8) {
 
 /// The handler of rehearsals: what it does is chosen by the path of the request, so that a script can ask for it.
 ///
-/// `/early`, `/early-stream`, `/whole/N`, `/job/N`, `/echo`, `/discard`, `/manual`, `/never`, `/abort`, `/inform`, `/upgrade`, `/chunked`,
+/// `/early`, `/early-stream`, `/whole/N`, `/job/N`, `/echo`, `/discard`, `/manual`, `/never`, `/close`, `/abort`, `/inform`, `/upgrade`, `/chunked`,
 /// `/sized/N`, `/short`, `/long`, `/status/N`, `/bad-field/KIND`, `/bad-trailer`, `/json`; anything else is read, and answered `ok`.
 #[derive(Default, Debug)]
 pub struct Handler {
@@ -419,6 +419,9 @@ impl Handler {
             "discard" => {
                 reply.discard();
                 return self.answer_now(&mut reply, 200);
+            }
+            "close" => {
+                reply.close();
             }
             "never" => self.act = Act::Ignore,
             "abort" => {
@@ -530,6 +533,7 @@ impl Handler {
             "nul" => ("x", "a\0b"),
             "name" => ("x y", "a"),
             "framing" => ("Content-Length", "5"),
+            "coding" => ("Transfer-Encoding", "chunked"),
             _ => ("Connection", "keep-alive"),
         };
         let refused = reply.respond(200, &[field], Content::Whole(b"ok")).map(|_| ());

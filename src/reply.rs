@@ -110,6 +110,14 @@ impl Reply<'_> {
         self.expect(Expect::Discard);
     }
 
+    /// The connection is to end behind this exchange: its final response says so (RFC 9112 §9.6). To be called before that.
+    pub fn close(&mut self) -> &mut Self {
+        if let Some(x) = self.exchanges.shared(self.id.0) {
+            x.close = true;
+        }
+        self
+    }
+
     /// Gives the exchange up. In HTTP/1.1 the connection ends, without a word if none was said (RFC 9112 §9.6).
     pub fn abort(self) {
         if let Some(x) = self.exchanges.shared(self.id.0) {
@@ -186,7 +194,7 @@ impl Reply<'_> {
     /// # Errors
     /// As [`Reply::text`].
     pub fn whole(&mut self, status: u16, content_type: &str, bytes: &[u8]) -> Result<(), Misuse> {
-        if bytes.len() + content_type.len() + SHORT_HEAD > self.out.room() {
+        if bytes.len() + content_type.len() + SHORT_HEAD > self.out.room() || bytes.len() > self.takes(true)? {
             return Err(Misuse::NoRoom);
         }
         self.respond(status, &[("content-type", content_type)], Content::Whole(bytes)).map(|_| ())
@@ -206,7 +214,9 @@ impl Reply<'_> {
             |out, len| {
                 let mut reply = Reply { id: *id, exchanges, out, limits };
                 outcome = reply
-                    .respond(status, &[("content-type", "application/json")], Content::Sized(len as u64))
+                    .takes(false)
+                    .and_then(|most| if len > most { Err(Misuse::NoRoom) } else { Ok(()) })
+                    .and_then(|()| reply.respond(status, &[("content-type", "application/json")], Content::Sized(len as u64)))
                     .and_then(|_| reply.placed(len));
                 match outcome {
                     Ok(true) => Some(len),
@@ -219,10 +229,15 @@ impl Reply<'_> {
         if fits { Ok(()) } else { Err(Misuse::NoRoom) }
     }
 
+    /// How long the content of a short answer may be now, as far as windows go.
+    fn takes(&mut self, parked: bool) -> Result<usize, Misuse> {
+        dispatch!(self, |x, _out| Ok(x.takes(parked)))
+    }
+
     /// Content of that length lies behind the head without having gone through `write`: completes the response. Says whether the
     /// content is to be sent at all.
     fn placed(&mut self, len: usize) -> Result<bool, Misuse> {
-        dispatch!(self, |x, _out| x.placed(len))
+        dispatch!(self, |x, out| x.placed(out, len))
     }
 }
 

@@ -193,7 +193,7 @@ pub struct Violation {
     /// The rule that was broken.
     pub rule: Rule,
     /// Offset of the offending byte: in the connection's plaintext for HTTP/1.1, in the received bytes for TLS, in the
-    /// decoded body for text and JSON, in the coded body for codings.
+    /// decoded body for text, JSON, and what is decoded to too much, in the coded body for the rest of the codings.
     pub at: u64,
     /// The value of the limit that was passed; 0 for rules that are no limits.
     pub value: u64,

@@ -75,6 +75,8 @@ pub(crate) struct Exchange {
     pub(crate) held: u32,
     /// A `write` took less than it was offered: `Writable` is due.
     pub(crate) starved: bool,
+    /// The handler wants the connection to end behind it.
+    pub(crate) close: bool,
     /// The handler gave the exchange up.
     pub(crate) aborted: bool,
     /// Every byte of the request has been received and handed out.

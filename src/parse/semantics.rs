@@ -7,6 +7,7 @@ const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
 const TARGET: u8 = 4;
 const HOST: u8 = 8;
+const VISIBLE: u8 = 16;
 
 const CLASS: [u8; 256] = {
     let mut map = [0u8; 256];
@@ -20,6 +21,9 @@ const CLASS: [u8; 256] = {
         // RFC 9110 §5.5: VCHAR, obs-text, and inside SP and HTAB.
         if c == b'\t' || (c >= 0x20 && c != 0x7f) {
             map[b] |= VALUE;
+        }
+        if c > 0x20 && c < 0x7f {
+            map[b] |= VISIBLE;
         }
         // RFC 3986: a URI is visible ASCII; the fragment is never sent.
         if c > 0x20 && c < 0x7f && c != b'#' {
@@ -58,6 +62,31 @@ pub(crate) fn is_target_byte(b: u8) -> bool {
 #[inline]
 pub(crate) fn is_value_byte(b: u8) -> bool {
     CLASS[b as usize] & VALUE != 0
+}
+
+/// How many bytes at the front are part of a token, of a target, or visible at all.
+#[inline]
+pub(crate) fn token_run(text: &[u8]) -> usize {
+    run(text, TOKEN)
+}
+
+#[inline]
+pub(crate) fn target_run(text: &[u8]) -> usize {
+    run(text, TARGET)
+}
+
+#[inline]
+pub(crate) fn visible_run(text: &[u8]) -> usize {
+    run(text, VISIBLE)
+}
+
+#[inline]
+fn run(text: &[u8], class: u8) -> usize {
+    let (fours, _) = text.as_chunks::<4>();
+    let map = |b: u8| CLASS[b as usize];
+    let whole = fours.iter().take_while(|four| four.iter().fold(class, |all, &b| all & map(b)) != 0).count() * 4;
+    let rest = text.get(whole..).unwrap_or_default();
+    whole + rest.iter().position(|&b| map(b) & class == 0).unwrap_or(rest.len())
 }
 
 pub(crate) fn is_token(text: &[u8]) -> bool {
@@ -152,10 +181,16 @@ pub(crate) fn may_be_trailer(name: &[u8]) -> bool {
 
 /// What an application may not say itself, since the machine says it (RSP-02): framing and hop-by-hop fields.
 pub(crate) fn is_ours(name: &[u8]) -> bool {
-    const OURS: [&[u8]; 7] = [
-        b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"te",
-    ];
-    OURS.iter().any(|n| name.eq_ignore_ascii_case(n))
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    match name.len() {
+        2 => is(b"te"),
+        7 => is(b"upgrade"),
+        10 => is(b"connection") || is(b"keep-alive"),
+        14 => is(b"content-length"),
+        16 => is(b"proxy-connection"),
+        17 => is(b"transfer-encoding"),
+        _ => false,
+    }
 }
 
 /// One validator for every response and trailer field in every version (RSP-01).

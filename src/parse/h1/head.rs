@@ -4,7 +4,7 @@
 //! of the request line, and every limit that a prefix can prove; it resumes where it stopped. The second, [`parse`], lets
 //! httparse cut the tokens and looks at the few fields that the machine itself needs.
 
-use super::super::semantics::{self, is_target_byte, is_token_byte};
+use super::super::semantics::{self, is_target_byte, is_token_byte, target_run, token_run, visible_run};
 use crate::base::{Limit, Limits, Rule, Span, Violation};
 use core::mem::MaybeUninit;
 
@@ -116,11 +116,12 @@ impl Budget {
     pub(crate) fn of_trailers(limits: &Limits, facts: &Facts) -> Budget {
         let lines = limits.get(Limit::FieldLines).saturating_sub(u64::from(facts.lines));
         let weight = limits.get(Limit::FieldSectionBytes).saturating_sub(u64::from(facts.weight));
+        let (own_lines, own_weight) = (limits.get(Limit::TrailerLines), limits.get(Limit::TrailerBytes));
         Budget {
-            lines: limits.get(Limit::TrailerLines).min(lines) as u32,
-            weight: limits.get(Limit::TrailerBytes).min(weight),
-            too_many: Rule::TooManyTrailers,
-            too_large: Rule::TrailerTooLarge,
+            lines: own_lines.min(lines) as u32,
+            weight: own_weight.min(weight),
+            too_many: if lines < own_lines { Rule::TooManyFields } else { Rule::TooManyTrailers },
+            too_large: if weight < own_weight { Rule::FieldSectionTooLarge } else { Rule::TrailerTooLarge },
         }
     }
 }
@@ -158,7 +159,7 @@ impl Scanner {
         if !self.in_fields && !self.request_line(bytes, limits)? {
             return Ok(Scan::More);
         }
-        self.fields(bytes, limits)
+        self.fields(bytes, limits, |_| {})
     }
 
     /// The request line: method, SP, target, SP, version, CRLF (RFC 9112 §3). True once it is complete.
@@ -166,8 +167,17 @@ impl Scanner {
         let max = limits.get(Limit::RequestLineBytes).min(u64::from(u32::MAX)) as u32;
         let method_max = limits.get(Limit::MethodBytes) as u32;
         let bad = |rule, at: u32| Err(Violation::over(rule, u64::from(at), limits));
-        while let Some(&b) = bytes.get(self.at as usize) {
+        loop {
+            // Over what is certainly good in one go; the byte behind it is judged below.
+            let most = if self.spaces[0] == 0 { max.min(method_max) } else { max };
+            let good = bytes.get(self.at as usize..bytes.len().min(most as usize)).unwrap_or_default();
+            self.at += match self.spaces {
+                [0, _] => token_run(good),
+                [_, 0] => target_run(good),
+                _ => visible_run(good),
+            } as u32;
             let at = self.at;
+            let Some(&b) = bytes.get(at as usize) else { return Ok(false) };
             if b == b'\r' {
                 match bytes.get(at as usize + 1) {
                     None => return Ok(false),
@@ -207,11 +217,16 @@ impl Scanner {
             }
             self.at += 1;
         }
-        Ok(false)
     }
 
-    /// Field lines up to the empty one (RFC 9112 §5).
-    fn fields(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scan, Violation> {
+    /// Field lines up to the empty one (RFC 9112 §5). Each goes to `each` as it ends, without its CRLF.
+    #[inline]
+    fn fields<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        limits: &Limits,
+        mut each: impl FnMut(&'b [u8]),
+    ) -> Result<Scan, Violation> {
         let bad = |rule, at: usize| Err(Violation::over(rule, at as u64, limits));
         loop {
             let (at, line) = (self.at as usize, self.line as usize);
@@ -239,6 +254,7 @@ impl Scanner {
                 Some(b'\r') => match bytes.get(hit + 1) {
                     None => return Ok(Scan::More),
                     Some(b'\n') => {
+                        each(bytes.get(line..hit).unwrap_or_default());
                         self.weight = self.weight.saturating_add((hit - line) as u32 + LINE_WEIGHT as u32);
                         self.lines += 1;
                         self.at = hit as u32 + 2;
@@ -275,30 +291,74 @@ fn judge_version(bytes: &[u8], spaces: [u32; 2], end: usize) -> Result<(), Viola
     }
 }
 
-/// Index of the first byte that is a control byte (below SP, or DEL), eight at a time.
+/// Index of the first byte that is a control byte (below SP, or DEL), sixteen at a time.
+#[inline]
 fn find_control(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = ONES * 0x80;
-    let mut chunks = bytes.chunks_exact(8);
+    let (blocks, rest) = bytes.as_chunks::<16>();
     let mut at = 0;
-    for chunk in &mut chunks {
-        let mut word = [0u8; 8];
-        word.copy_from_slice(chunk);
-        let x = u64::from_le_bytes(word);
-        // Exact up to the first hit, which is all that is asked: borrows only run upwards.
-        let below = x.wrapping_sub(ONES * 0x20) & !x;
-        let del = (x ^ (ONES * 0x7f)).wrapping_sub(ONES) & !(x ^ (ONES * 0x7f));
-        let hits = (below | del) & HIGH;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
+    for block in blocks {
+        let [low, high] = [&block[..8], &block[8..]].map(controls);
+        if low | high != 0 {
+            let (hits, skip) = if low != 0 { (low, 0) } else { (high, 8) };
+            return at + skip + (hits.trailing_zeros() / 8) as usize;
         }
-        at += 8;
+        at += 16;
     }
-    at + chunks.remainder().iter().position(|&b| b < 0x20 || b == 0x7f).unwrap_or(chunks.remainder().len())
+    at + rest.iter().position(|&b| b < 0x20 || b == 0x7f).unwrap_or(rest.len())
+}
+
+/// The high bits of those of eight bytes that are control bytes: exact up to the first of them, which is all that is asked,
+/// for borrows only run upwards.
+#[inline]
+fn controls(eight: &[u8]) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut word = [0u8; 8];
+    word.copy_from_slice(eight);
+    let x = u64::from_le_bytes(word);
+    let del = x ^ (ONES * 0x7f);
+    ((x.wrapping_sub(ONES * 0x20) & !x) | (del.wrapping_sub(ONES) & !del)) & (ONES * 0x80)
 }
 
 /// Field lines at most; more than any configuration allows.
 const MOST_LINES: usize = Limit::FieldLines.range().1 as usize;
+
+/// A head, once it is complete. One that is here whole is scanned and read at once; one that came in pieces is read by
+/// [`parse`] when the last piece is there, and so is one that breaks a rule, for httparse's order of faults.
+pub(crate) fn read(
+    scanner: &mut Scanner,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Option<(HeadSpans, Facts)>, Violation> {
+    let complete = |len: u32| bytes.get(..len as usize).unwrap_or_default();
+    if scanner.scanned() > 0 {
+        return match scanner.scan(bytes, limits)? {
+            Scan::More => Ok(None),
+            Scan::End(len) => parse(complete(len), limits).map(Some),
+        };
+    }
+    if !scanner.request_line(bytes, limits)? {
+        return Ok(None);
+    }
+    let [first, second] = scanner.spaces;
+    let version = if bytes.get(second as usize + 8) == Some(&b'0') { Version::Http10 } else { Version::Http11 };
+    let fields = scanner.line;
+    let mut reading = Reading::new(bytes, version, limits);
+    let mut good = true;
+    let end = scanner.fields(bytes, limits, |line| good = good && reading.line(line).is_ok())?;
+    match end {
+        Scan::More => Ok(None),
+        Scan::End(len) if !good => parse(complete(len), limits).map(Some),
+        Scan::End(len) => {
+            let method = Span { start: 0, end: first };
+            let target = Span { start: first + 1, end: second };
+            let fields = Span { start: fields, end: len - 2 };
+            let authority = reading.host.unwrap_or_default();
+            let mut spans = HeadSpans { method, target, fields, authority, version, len };
+            let facts = reading.finish(method.of(bytes), &mut spans)?;
+            Ok(Some((spans, facts)))
+        }
+    }
+}
 
 /// The second visit: `head` is a complete one, as the scanner found it.
 pub(crate) fn parse(head: &[u8], limits: &Limits) -> Result<(HeadSpans, Facts), Violation> {
@@ -428,10 +488,22 @@ impl<'h> Reading<'h> {
         Violation::over(rule, u64::from(span_of(self.head, part).start), self.limits)
     }
 
+    /// A field line as the scanner left it: no CRLF and no control bytes but HTAB (RFC 9112 §5.1).
+    fn line(&mut self, line: &'h [u8]) -> Result<(), Violation> {
+        let (name, rest) = line.split_at(token_run(line));
+        match rest {
+            [b':', value @ ..] if !name.is_empty() => self.field(name, semantics::trim(value)),
+            _ => Err(self.bad(Rule::FieldSyntax, line)),
+        }
+    }
+
     fn field(&mut self, name: &'h [u8], value: &'h [u8]) -> Result<(), Violation> {
         sizes(self.head, name, value, self.limits)?;
         self.facts.lines += 1;
         self.facts.weight = self.facts.weight.saturating_add((name.len() + value.len() + 96) as u32);
+        if u64::from(self.facts.weight) > self.limits.get(Limit::FieldSectionBytes) {
+            return Err(self.bad(Rule::FieldSectionTooLarge, name)); // `a:b` weighs one more than the scanner saw
+        }
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is(b"host") => {

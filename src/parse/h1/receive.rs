@@ -165,9 +165,9 @@ impl Receiver {
         self.phase = Phase::Tunnel;
     }
 
-    /// No byte of a message has come since the last one.
+    /// No byte of a message has come since the last one; a forgiven empty line is none.
     pub fn is_between(&self) -> bool {
-        matches!(self.phase, Phase::Start { crlf_seen: false })
+        matches!(self.phase, Phase::Start { .. })
     }
 
     /// The message is complete.
@@ -211,15 +211,14 @@ impl Receiver {
 
     fn head(&mut self, plain: &[u8], limits: &Limits, mut scanner: Scanner) -> Result<Item, Violation> {
         let before = scanner.scanned();
-        let found = scanner.scan(plain, limits);
+        let found = head::read(&mut scanner, plain, limits);
         self.visited += u64::from(scanner.scanned().saturating_sub(before));
-        let Scan::End(len) = found? else {
+        let Some((spans, facts)) = found? else {
             self.phase = Phase::Head(scanner);
             return Ok(Item::Need { want: 1 });
         };
-        let head = plain.get(..len as usize).unwrap_or_default();
+        let len = spans.len;
         self.visited += u64::from(len);
-        let (spans, facts) = head::parse(head, limits)?;
         self.facts = facts;
         self.phase = match facts.content_length {
             _ if facts.chunked => Phase::Chunk(Chunks::new()),

@@ -33,6 +33,7 @@ impl H1Exchange {
         let size = check_fields(fields, limits)?;
         let (sending, length) = self.framing(status, content)?;
         let close = self.close
+            || self.shared.close
             || self.facts.is_connect
             || sending == Sending::UntilClose
             || (self.continue_due && !self.shared.received)
@@ -141,8 +142,14 @@ impl H1Exchange {
         Ok(n)
     }
 
-    /// All the declared content was put behind the head by other means; false if none is to be sent (HEAD).
-    pub(crate) fn placed(&mut self, len: usize) -> Result<bool, Misuse> {
+    /// Content of a short answer that is certain to be taken, where there is room for it; with what may be `parked`, or without.
+    /// A version with windows can say less than that.
+    pub(crate) fn takes(&self, _parked: bool) -> usize {
+        usize::MAX
+    }
+
+    /// All the declared content is about to be put behind the head by other means; false if none is to be sent (HEAD).
+    pub(crate) fn placed(&mut self, _out: &mut OutboxMut<'_>, len: usize) -> Result<bool, Misuse> {
         let sent = match self.sending {
             Sending::Sized { left } if left == len as u64 => true,
             Sending::Silent => false,
