@@ -204,6 +204,21 @@ impl<C: Deref<Target = Config>> Connection<C> {
     }
 }
 
+#[cfg(test)]
+impl<C: Deref<Target = Config>> Connection<C> {
+    /// The same road with the HTTP/2-like engine of the tests.
+    pub(crate) fn model(config: C, now: Instant) -> Connection<C> {
+        let mut connection = Connection::new(config, now);
+        connection.core.engine = Engine::Model(crate::models::Receiver::new());
+        connection.core.exchanges = Exchanges::Model(crate::models::Streams::new(crate::models::Framing::H2));
+        connection
+    }
+
+    pub(crate) fn core(&mut self) -> &mut Core {
+        &mut self.core
+    }
+}
+
 impl Core {
     pub(crate) fn new(config: &Config, now: Instant) -> Core {
         #[cfg(not(feature = "tls"))]
@@ -261,6 +276,9 @@ impl Core {
     pub(crate) fn close(&mut self, end: End) {
         self.end.get_or_insert(end);
         self.life = Life::Closing;
+        // Only what is still to be sent is kept (M-14).
+        self.delivery.over();
+        self.delivery.shed();
     }
 
     /// The exchange in flight, in HTTP/1.1.
@@ -273,7 +291,7 @@ impl Core {
         match &mut self.exchanges {
             Exchanges::H1(one) => one.get(id.0).is_some_and(|x| !x.is_answered()),
             #[cfg(test)]
-            Exchanges::Model(streams) => streams.get(id.0).is_some(),
+            Exchanges::Model(streams) => streams.get(id.0).is_some_and(|x| !x.is_answered()),
         }
     }
 }

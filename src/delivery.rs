@@ -30,6 +30,9 @@ pub(crate) struct Delivery {
     pub(crate) decoder: Option<Decoder>,
     #[cfg(feature = "alloc")]
     pub(crate) decoded: bool,
+    /// The decoder may give more without being given more.
+    #[cfg(feature = "alloc")]
+    pub(crate) pending: bool,
     #[cfg(feature = "alloc")]
     pub(crate) gather: Vec<u8>,
     #[cfg(feature = "alloc")]
@@ -68,6 +71,7 @@ impl Delivery {
         {
             self.gather.clear();
             self.decoded = false;
+            self.pending = false;
             self.job = JobAt::None;
         }
     }
@@ -75,6 +79,11 @@ impl Delivery {
     /// All of it is handed out, or nobody wants the rest.
     pub(crate) fn over(&mut self) {
         self.stage = Stage::Over;
+        #[cfg(feature = "alloc")]
+        {
+            self.job = JobAt::None;
+            self.pending = false;
+        }
     }
 
     pub(crate) fn is_coded(&self) -> bool {

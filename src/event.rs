@@ -101,7 +101,7 @@ impl<'a> Head<'a> {
 
     /// The query behind `?`, if there is one.
     pub fn query(&self) -> Option<&'a str> {
-        self.origin().split_once('?').map(|p| p.1)
+        self.target.split_once('?').map(|p| p.1)
     }
 
     fn origin(&self) -> &'a str {
@@ -221,12 +221,34 @@ pub struct Tunnel<'a> {
 pub(crate) enum Raw {
     #[cfg(feature = "tls")]
     Hello,
-    Request { id: u64, head: crate::parse::h1::HeadSpans, has_body: bool },
-    Body { id: u64, bytes: Lent, whole: bool, last: bool },
-    Trailers { id: u64, fields: Span },
-    Writable { id: u64 },
-    Tunnel { id: u64, bytes: Lent, last: bool },
-    Aborted { id: u64, tag: u64, why: Option<Violation> },
+    Request {
+        id: u64,
+        head: crate::parse::h1::HeadSpans,
+        has_body: bool,
+    },
+    Body {
+        id: u64,
+        bytes: Lent,
+        whole: bool,
+        last: bool,
+    },
+    Trailers {
+        id: u64,
+        fields: Span,
+    },
+    Writable {
+        id: u64,
+    },
+    Tunnel {
+        id: u64,
+        bytes: Lent,
+        last: bool,
+    },
+    Aborted {
+        id: u64,
+        tag: u64,
+        why: Option<Violation>,
+    },
     Fault(Violation),
 }
 

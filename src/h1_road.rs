@@ -76,6 +76,10 @@ impl Turn<'_> {
         {
             return step;
         }
+        #[cfg(feature = "alloc")]
+        if let Some(step) = self.left_in_decoder() {
+            return step;
+        }
         let limits = self.config.limits();
         let plain = self.inbox.plain();
         let item = match &mut self.core.engine {
@@ -194,9 +198,7 @@ impl Turn<'_> {
         }
         self.core.stats.requests += 1;
         let id = self.core.stats.requests;
-        let close = self.core.draining
-            || self.core.pace.is_old(limits)
-            || id >= limits.get(Limit::ConnectionRequests);
+        let close = self.core.draining || self.core.pace.is_old(limits) || id >= limits.get(Limit::ConnectionRequests);
         if let Some(one) = self.core.one() {
             one.current = Some(H1Exchange::new(id, facts, spans.version, close));
         }
@@ -353,13 +355,15 @@ impl Turn<'_> {
     }
 
     fn trailers(&mut self, fields: crate::base::Span, len: usize) -> Step {
-        self.lend_inbox(len);
         let Some(x) = self.core.current() else { return Step::Again };
         x.shared.received = true;
+        let id = x.shared.id;
         if x.shared.expect == Expect::Discard {
+            self.eat(len);
             return Step::Again;
         }
-        Step::Event(Raw::Trailers { id: x.shared.id, fields })
+        self.lend_inbox(len);
+        Step::Event(Raw::Trailers { id, fields })
     }
 
     /// The parser has all of the message; the delivery may have some left. Then only the answer is missing.
@@ -383,7 +387,8 @@ impl Turn<'_> {
     fn last_part(&mut self) -> Step {
         let mode = match self.mode() {
             Ok(mode) => mode,
-            Err(pause) => return pause,
+            Err(pause) if self.core.delivery.is_coded() => return pause,
+            Err(_) => Mode::Stream { most: 0 }, // the mark alone needs no credit
         };
         let last = self.core.trailers.is_none();
         if mode == Mode::Discard {
@@ -414,8 +419,9 @@ impl Turn<'_> {
         let limits = self.config.limits();
         if self.by_job() {
             let plain = self.inbox.plain().get(..len).unwrap_or_default();
-            if (self.core.delivery.gather.len() + len) as u64 > limits.get(Limit::GatherBytes) {
-                return self.fail_here(Violation::over(Rule::BodyOverGather, 0, limits));
+            let room = limits.get(Limit::GatherBytes).saturating_sub(self.core.delivery.gather.len() as u64);
+            if len as u64 > room {
+                return self.fail_here(Violation::over(Rule::BodyOverGather, room, limits));
             }
             if let Err(violation) = self.core.delivery.gather(plain, limits.get(Limit::GatherBytes)) {
                 return self.fail_here(violation);
@@ -434,9 +440,39 @@ impl Turn<'_> {
             }
             Ok(step) => {
                 self.core.delivery.decoded |= step.done;
+                self.core.delivery.pending = !step.produced.is_empty();
                 self.took(step.consumed);
                 self.eat(step.consumed);
                 self.produced(mode, step.produced).unwrap_or(Step::Again)
+            }
+        }
+    }
+
+    /// What the last step left in the decoder, bytes or a fault, comes before anything that follows in the input: somebody
+    /// who cuts that finer sees it in this order.
+    #[cfg(feature = "alloc")]
+    fn left_in_decoder(&mut self) -> Option<Step> {
+        if !self.core.delivery.pending {
+            return None;
+        }
+        let mode = match self.mode() {
+            Ok(mode) => mode,
+            Err(pause) => return Some(pause),
+        };
+        self.core.delivery.pending = false;
+        if mode == Mode::Discard {
+            return None;
+        }
+        let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
+        match self.core.delivery.decoder.as_mut()?.step(self.config.limits(), &[], most) {
+            Err(violation) => {
+                self.core.fail(violation);
+                Some(Step::Again)
+            }
+            Ok(step) => {
+                self.core.delivery.decoded |= step.done;
+                self.core.delivery.pending = !step.produced.is_empty();
+                self.produced(mode, step.produced)
             }
         }
     }
@@ -455,9 +491,10 @@ impl Turn<'_> {
         let Mode::Whole { max } = mode else {
             return Some(self.body(Lent::Window(span), span.len(), false, false));
         };
-        let (cap, violation) = whole_cap(max, self.config.limits(), self.core.offset);
+        let (cap, violation) = whole_cap(max, self.config.limits(), 0);
         if (self.core.delivery.gather.len() + span.len()) as u64 > cap {
-            self.core.fail(violation);
+            // In the decoded body, as for its other caps: how much of the coded one was needed depends on how it was cut.
+            self.core.fail(violation.shifted(cap));
         } else if let Err(violation) = self.core.delivery.gather_decoded(span, cap) {
             self.core.fail(violation);
         }

@@ -46,9 +46,7 @@ pub mod rehearsal;
 mod reply;
 mod turn;
 
-pub use base::{
-    Bucket, FieldFault, Instant, Limit, LimitError, Limits, Misuse, Rule, Scope, Span, Unit, Violation,
-};
+pub use base::{Bucket, FieldFault, Instant, Limit, LimitError, Limits, Misuse, Rule, Scope, Span, Unit, Violation};
 pub use config::Config;
 pub use connection::{Connection, End, Stats};
 pub use event::{Body, Event, Fields, Head, Hello, Request, Session, Trailers, Tunnel};

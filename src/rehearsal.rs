@@ -162,10 +162,12 @@ impl Stage {
     /// Turns, until nothing more happens at this time with these bytes.
     fn run(&mut self) {
         loop {
+            let mut filled = 0;
             if !matches!(self.pause, Pause::Caller(_)) || self.inbox.is_empty() {
-                let n = self.inbox.fill(&self.queue);
-                self.queue.drain(..n);
+                filled = self.inbox.fill(&self.queue);
+                self.queue.drain(..filled);
             }
+            let cut_short = filled > 0 && !self.queue.is_empty();
             if self.ended && self.queue.is_empty() {
                 self.inbox.end();
             }
@@ -193,7 +195,8 @@ impl Stage {
             self.outbox.wrote(ready);
             self.reads = self.reads.map(|n| n - ready);
             let consumed = self.inbox.len() + self.queue.len() < waiting;
-            if self.pause == Pause::Closed || !(happened || consumed || ready > 0 || self.pause == Pause::Yield) {
+            let went_on = happened || consumed || cut_short || ready > 0 || self.pause == Pause::Yield;
+            if self.pause == Pause::Closed || !went_on {
                 return;
             }
         }
@@ -214,7 +217,9 @@ impl Stage {
         let unread = self.inbox.len() + self.queue.len();
         let _ = match (self.pause, self.connection.end()) {
             (Pause::Closed, Some(End::Ours) | None) => writeln!(self.text, "then closed"),
-            (Pause::Closed, Some(end)) => writeln!(self.text, "then closed {}", alloc::format!("{end:?}").to_lowercase()),
+            (Pause::Closed, Some(end)) => {
+                writeln!(self.text, "then closed {}", alloc::format!("{end:?}").to_lowercase())
+            }
             (_, Some(_)) => writeln!(self.text, "then closing"),
             (Pause::Caller(Wait::Reply(id)), _) => writeln!(self.text, "then reply {}, {unread} unread", id.number()),
             (Pause::Caller(wait), _) => writeln!(self.text, "then {wait:?}, {unread} unread"),

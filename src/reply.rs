@@ -213,11 +213,15 @@ impl Reply<'_> {
             |space| serde_json_core::to_slice(value, space).ok(),
             |out, len| {
                 let mut reply = Reply { id: *id, exchanges, out, limits };
+                let before = reply.set_whole(true);
                 outcome = reply
                     .takes(false)
                     .and_then(|most| if len > most { Err(Misuse::NoRoom) } else { Ok(()) })
-                    .and_then(|()| reply.respond(status, &[("content-type", "application/json")], Content::Sized(len as u64)))
+                    .and_then(|()| {
+                        reply.respond(status, &[("content-type", "application/json")], Content::Sized(len as u64))
+                    })
                     .and_then(|_| reply.placed(len));
+                reply.set_whole(before);
                 match outcome {
                     Ok(true) => Some(len),
                     Ok(false) => Some(0),
@@ -227,6 +231,12 @@ impl Reply<'_> {
         );
         outcome?;
         if fits { Ok(()) } else { Err(Misuse::NoRoom) }
+    }
+
+    /// The content of the response that comes next is all there already, though it is not handed over with its head.
+    /// Says what was so before.
+    fn set_whole(&mut self, whole: bool) -> bool {
+        self.exchanges.shared(self.id.0).is_some_and(|x| core::mem::replace(&mut x.whole, whole))
     }
 
     /// How long the content of a short answer may be now, as far as windows go.

@@ -1,6 +1,6 @@
 //! One go along the road: a unit budget and a flush scope, as a type. The only place where spans become borrows.
 
-use crate::base::{Instant, Limit, Misuse, Rule, Violation};
+use crate::base::{Instant, Limit, Misuse, Rule, Span, Violation};
 use crate::config::Config;
 use crate::connection::{Core, End, Engine, Life};
 #[cfg(feature = "tls")]
@@ -278,7 +278,9 @@ impl<'t> Turn<'t> {
             self.core.fail(Violation::new(Rule::HeadOverInbox, at));
             return Step::Again;
         }
-        Step::Pause(Pause::Input { want })
+        // What an inbox of the caller's own cannot hold at once comes in parts.
+        let free = self.inbox.capacity().saturating_sub(self.inbox.unconsumed() as usize);
+        Step::Pause(Pause::Input { want: if self.inbox.at.loan { want } else { want.min(free) } })
     }
 
     fn timed_out(&mut self, why: Why) -> Step {
@@ -320,15 +322,16 @@ impl<'t> Turn<'t> {
         match self.core.engine {
             Engine::H1(_) => self.ended_h1(quiet, violation),
             #[cfg(test)]
-            Engine::Model(_) => {
-                self.core.close(quiet);
-                Step::Again
-            }
+            Engine::Model(_) => crate::models::ended(self, quiet),
         }
     }
 
     /// The connection is over: the exchange first, then the connection, then silence.
     fn fault(&mut self, violation: Violation) -> Step {
+        #[cfg(test)]
+        if matches!(self.core.engine, Engine::Model(_)) {
+            return crate::models::fault(self, violation);
+        }
         let mut answerable = violation.rule != Rule::ReaderTooSlow && violation.rule != Rule::IdleTimeout;
         if let Some(x) = self.core.current() {
             let (id, tag) = (x.shared.id, x.shared.tag);
@@ -393,7 +396,10 @@ impl<'t> Turn<'t> {
             return Step::Again;
         }
         let over = self.inbox.at.eof || self.core.peer_ended;
-        if over || self.core.skipped > limits.get(Limit::LingerBytes) || (!unsent && self.core.pace.input_due(limits).is_some()) {
+        if over
+            || self.core.skipped > limits.get(Limit::LingerBytes)
+            || (!unsent && self.core.pace.input_due(limits).is_some())
+        {
             if unsent {
                 return Step::Pause(Pause::Room);
             }
@@ -469,10 +475,17 @@ impl<'t> Turn<'t> {
                 Event::Hello(crate::event::Hello { sni, hello, choice })
             }
             Raw::Request { id, head, has_body } => {
-                let text = |span: crate::base::Span| core::str::from_utf8(span.of(lines)).unwrap_or_default();
+                let text = |span: Span| core::str::from_utf8(span.of(lines)).unwrap_or_default();
+                let [method, target] = if head.target.start == head.method.end + 1 {
+                    // Side by side, as in a request line: looked at once.
+                    let (line, end) = (text(Span { end: head.target.end, ..head.method }), head.method.len());
+                    [line.get(..end), line.get(end + 1..)].map(Option::unwrap_or_default)
+                } else {
+                    [head.method, head.target].map(text)
+                };
                 let head = Head {
-                    method: text(head.method),
-                    target: text(head.target),
+                    method,
+                    target,
                     authority: text(head.authority),
                     version: head.version,
                     fields: Fields::new(head.fields.of(lines)),
@@ -518,10 +531,10 @@ impl Drop for Turn<'_> {
         }
         #[cfg(not(feature = "tls"))]
         self.outbox.seal(|_, _| None);
-        if matches!(self.pause, Some(Pause::Caller(_))) {
+        if matches!(self.pause, Some(Pause::Caller(_) | Pause::Room)) {
             self.core.pace.pause();
         }
-        self.core.pace.tock(self.outbox.unsent());
+        self.core.pace.tock(self.outbox.unsent(), self.config.limits());
         self.core.stats.moved_bytes = self.inbox.moved();
         self.core.stamp = self.core.stamp.wrapping_add(1).max(1);
         self.inbox.at.stamp = self.core.stamp;
@@ -530,11 +543,8 @@ impl Drop for Turn<'_> {
 }
 
 #[cfg(feature = "tls")]
-const SEALING: crate::read::Sealing = crate::read::Sealing {
-    header: Tls::HEADER as u32,
-    trailer: Tls::TRAILER as u32,
-    fragment: Tls::FRAGMENT as u32,
-};
+const SEALING: crate::read::Sealing =
+    crate::read::Sealing { header: Tls::HEADER as u32, trailer: Tls::TRAILER as u32, fragment: Tls::FRAGMENT as u32 };
 
 #[cfg(feature = "tls")]
 fn seal(outbox: &mut OutboxMut<'_>, tls: &mut Tls) -> bool {

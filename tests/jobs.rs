@@ -47,7 +47,8 @@ impl Server {
 }
 
 fn post(body: &[u8]) -> Vec<u8> {
-    let head = format!("POST /x HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST /x HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 

@@ -98,12 +98,28 @@ fn serve(input: &[u8], cut: usize, sent: &mut [u8; 4096]) -> usize {
 #[test]
 fn http_1_1_needs_no_allocator() {
     let conversations: [(&str, &[u8], &[&str]); 7] = [
-        ("pipelined", b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\nHEAD /hello HTTP/1.1\r\nhost: a\r\n\r\n", &["Hello, world!", "content-length: 13"]),
+        (
+            "pipelined",
+            b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\nHEAD /hello HTTP/1.1\r\nhost: a\r\n\r\n",
+            &["Hello, world!", "content-length: 13"],
+        ),
         ("whole", b"POST /whole HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello", &["\r\n\r\nhello"]),
-        ("streamed", b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx: y\r\n\r\n", &[]),
+        (
+            "streamed",
+            b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx: y\r\n\r\n",
+            &[],
+        ),
         ("chunked answer", b"GET /chunked HTTP/1.1\r\nhost: a\r\n\r\n", &["5\r\nhello\r\n0\r\nx-sum: 5\r\n\r\n"]),
-        ("upgrade", b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nbytes", &["101 Switching", "bytes"]),
-        ("continue", b"POST /whole HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\nx", &["100 Continue"]),
+        (
+            "upgrade",
+            b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nbytes",
+            &["101 Switching", "bytes"],
+        ),
+        (
+            "continue",
+            b"POST /whole HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\nx",
+            &["100 Continue"],
+        ),
         ("fault", b"GET /hello HTTP/1.1\r\nhost: a\nx: y\r\n\r\n", &["400 Bad Request"]),
     ];
     for (name, input, answers) in conversations {
@@ -125,7 +141,8 @@ fn a_coded_body_allocates_for_the_first_one_only() {
     let mut coder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
     coder.write_all(&b"six stages ".repeat(60)).unwrap();
     let body = coder.finish().unwrap();
-    let head = format!("POST /whole HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST /whole HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
     let request = [head.as_bytes(), &body].concat();
     let mut connection = Connection::new(&CONFIG, Instant::ZERO);
     let (mut inbox, mut outbox) = (Inbox::new(vec![0; 4096]), Outbox::new(vec![0; 4096]));
@@ -168,7 +185,8 @@ fn nothing_is_allocated_for_a_request_over_tls() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let mut client = rustls::ClientConnection::new(Arc::new(client), ServerName::try_from("localhost").unwrap()).unwrap();
+    let mut client =
+        rustls::ClientConnection::new(Arc::new(client), ServerName::try_from("localhost").unwrap()).unwrap();
     let config = Arc::new(Config::new(Limits::DEFAULT).with_tls(vestibule::decrypt::TlsConfig::new(server)));
     let mut connection = Connection::new(config.clone(), Instant::ZERO);
     let (mut inbox, mut outbox) = (Inbox::new(vec![0; config.inbox_bytes()]), Outbox::new(vec![0; 16_384]));

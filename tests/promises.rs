@@ -12,17 +12,38 @@ use vestibule::{
 };
 
 fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, rng_seed: prop::test_runner::RngSeed::Fixed(7), ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        rng_seed: prop::test_runner::RngSeed::Fixed(7),
+        ..ProptestConfig::default()
+    }
 }
 
 // ---- streams of requests ----
 
 fn target() -> impl Strategy<Value = String> {
     prop_oneof![
-        Just("/x".into()), Just("/early".into()), Just("/early-stream".into()), Just("/echo".into()), Just("/discard".into()),
-        Just("/manual".into()), Just("/inform".into()), Just("/chunked".into()), Just("/short".into()), Just("/upgrade".into()),
-        Just("/json".into()), Just("/close".into()), Just("/whole/20".into()), Just("/whole/2000".into()), Just("/job/900".into()),
-        Just("/sized/3000".into()), Just("/status/204".into()), Just("/never".into()), Just("http://a/x".into()), Just("*".into()),
+        Just("/x".into()),
+        Just("/early".into()),
+        Just("/early-stream".into()),
+        Just("/echo".into()),
+        Just("/discard".into()),
+        Just("/manual".into()),
+        Just("/inform".into()),
+        Just("/chunked".into()),
+        Just("/short".into()),
+        Just("/upgrade".into()),
+        Just("/json".into()),
+        Just("/close".into()),
+        Just("/whole/20".into()),
+        Just("/whole/2000".into()),
+        Just("/job/900".into()),
+        Just("/sized/3000".into()),
+        Just("/status/204".into()),
+        Just("/never".into()),
+        Just("http://a/x".into()),
+        Just("*".into()),
         "/[a-z0-9%?=&.]{0,20}",
     ]
 }
@@ -364,7 +385,11 @@ fn assert_linear(name: &str, bytes: &[u8], each: usize) {
 fn linear_work() {
     let head = format!("GET /x HTTP/1.1\r\nhost: a\r\n{}\r\n", format!("x: {}\r\n", "y".repeat(900)).repeat(30));
     let gets = b"GET /status/204 HTTP/1.1\r\nhost: a\r\n\r\n".repeat(10_000);
-    let chunks = [&b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"[..], &b"10\r\n0123456789abcdef\r\n".repeat(20_000)].concat();
+    let chunks = [
+        &b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"[..],
+        &b"10\r\n0123456789abcdef\r\n".repeat(20_000),
+    ]
+    .concat();
     let blank = b"\r\n".repeat(50_000);
     for (name, bytes) in [("head", head.as_bytes()), ("gets", &gets), ("chunks", &chunks), ("blank lines", &blank)] {
         for each in [1, 1000] {
@@ -396,13 +421,19 @@ fn gzip_of(n: u64) -> Vec<u8> {
     let noise: Vec<u8> = (0..n).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     coder.write_all(&noise).unwrap();
     let body = coder.finish().unwrap();
-    let head = format!("POST /x HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST /x HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
     [head.as_bytes(), &body].concat()
 }
 
 const PROBES: &[Probe] = &[
     // "GET /" and " HTTP/1.1" are 14 bytes.
-    (Limit::RequestLineBytes, 100, |n| format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", repeat("x", n - 14)).into_bytes(), 414),
+    (
+        Limit::RequestLineBytes,
+        100,
+        |n| format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", repeat("x", n - 14)).into_bytes(),
+        414,
+    ),
     (Limit::MethodBytes, 20, |n| format!("{} /x HTTP/1.1\r\nhost: a\r\n\r\n", repeat("M", n)).into_bytes(), 501),
     (Limit::FieldLines, 20, |n| get(&repeat("x: y\r\n", n - 1)), 431),
     // host: a weighs 101, the other line 97 and its value.
@@ -411,10 +442,31 @@ const PROBES: &[Probe] = &[
     (Limit::FieldValueBytes, 100, |n| get(&format!("x: {}\r\n", repeat("y", n))), 431),
     (Limit::TrailerLines, 5, |n| chunked(&format!("0\r\n{}\r\n", repeat("x: y\r\n", n))), 400),
     (Limit::TrailerBytes, 300, |n| chunked(&format!("0\r\nx: {}\r\n\r\n", repeat("y", n - 97))), 400),
-    (Limit::BodyBytes, 100, |n| format!("POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: {n}\r\n\r\n{}", repeat("b", n)).into_bytes(), 413),
-    (Limit::BodyBytes, 100, |n| chunked(&format!("50\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n", repeat("b", 80), n - 80, repeat("b", n - 80))), 413),
+    (
+        Limit::BodyBytes,
+        100,
+        |n| format!("POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: {n}\r\n\r\n{}", repeat("b", n)).into_bytes(),
+        413,
+    ),
+    (
+        Limit::BodyBytes,
+        100,
+        |n| chunked(&format!("50\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n", repeat("b", 80), n - 80, repeat("b", n - 80))),
+        413,
+    ),
     (Limit::ChunkExtBytes, 40, |n| chunked(&format!("1;{}\r\nb\r\n0\r\n\r\n", repeat("e", n - 1))), 400),
-    (Limit::ChunkExtBodyBytes, 400, |n| chunked(&format!("{}1;{}\r\nb\r\n0\r\n\r\n", format!("1;{}\r\nb\r\n", repeat("e", 199)).repeat(1), repeat("e", n - 201))), 400),
+    (
+        Limit::ChunkExtBodyBytes,
+        400,
+        |n| {
+            chunked(&format!(
+                "{}1;{}\r\nb\r\n0\r\n\r\n",
+                format!("1;{}\r\nb\r\n", repeat("e", 199)).repeat(1),
+                repeat("e", n - 201)
+            ))
+        },
+        400,
+    ),
     (Limit::DecodedBytes, 2_000, gzip_of, 413),
 ];
 
@@ -431,7 +483,11 @@ fn limits_from_the_table() {
                     assert!(text.contains("HTTP/1.1 200 OK"), "{}: {size} passes {value}\n{text}", limit.name());
                 } else {
                     let named = format!("{} is {value}", limit.name());
-                    assert!(text.contains(&named) && text.contains(&format!("HTTP/1.1 {status} ")), "{}: {size}\n{text}", limit.name());
+                    assert!(
+                        text.contains(&named) && text.contains(&format!("HTTP/1.1 {status} ")),
+                        "{}: {size}\n{text}",
+                        limit.name()
+                    );
                 }
             }
         }

@@ -35,16 +35,18 @@ fn check(script: &Script) -> Result<(), String> {
 }
 
 fn same(whole: &str, other: &str, how: impl Fn() -> String) -> Result<(), String> {
-    if whole == other { Ok(()) } else { Err(format!("{} it is another story.\nwhole:\n{whole}\nthen:\n{other}", how())) }
+    if whole == other {
+        Ok(())
+    } else {
+        Err(format!("{} it is another story.\nwhole:\n{whole}\nthen:\n{other}", how()))
+    }
 }
 
 #[test]
 fn every_script_gives_its_transcript_however_it_is_cut() {
     let scripts = scripts();
-    let failed: Vec<String> = scripts
-        .iter()
-        .filter_map(|s| check(s).err().map(|e| format!("--- {}\n{e}", s.path.display())))
-        .collect();
+    let failed: Vec<String> =
+        scripts.iter().filter_map(|s| check(s).err().map(|e| format!("--- {}\n{e}", s.path.display()))).collect();
     assert!(failed.is_empty(), "{} of {} scripts failed\n{}", failed.len(), scripts.len(), failed.join("\n"));
 }
 

@@ -82,7 +82,13 @@ impl Server {
                         let tls = r.tls.expect("a protected request");
                         let alpn = String::from_utf8_lossy(tls.alpn.unwrap_or(b"-")).into_owned();
                         let resumed = if tls.resumed { " resumed" } else { "" };
-                        format!("{} {} {} {alpn} {}{resumed}", r.head.method, r.head.target, tls.version, tls.sni.unwrap_or("-"))
+                        format!(
+                            "{} {} {} {alpn} {}{resumed}",
+                            r.head.method,
+                            r.head.target,
+                            tls.version,
+                            tls.sni.unwrap_or("-")
+                        )
                     }
                     Event::Body(b) => format!("body{}", if b.last { " last" } else { "" }),
                     Event::Hello(h) => format!("hello {} {}", h.sni.unwrap_or("-"), h.alpn().count()),
@@ -290,7 +296,10 @@ fn a_handshake_has_its_time_and_a_head_has_its_own() {
     let mut server = Server::new(tls.clone());
     let hello = flight(&mut connect(&client));
     server.feed(&hello[..50], 1);
-    assert_eq!(server.connection.deadline().map(|d| (d.at, d.why)), Some((Instant::from_millis(10_000), Why::Handshake)));
+    assert_eq!(
+        server.connection.deadline().map(|d| (d.at, d.why)),
+        Some((Instant::from_millis(10_000), Why::Handshake))
+    );
     server.now = Instant::from_millis(9_999);
     server.run();
     assert!(server.events.is_empty());

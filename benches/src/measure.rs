@@ -45,7 +45,7 @@ pub(crate) struct Effort {
 
 impl Effort {
     pub(crate) fn of_environment() -> Effort {
-        let smoke = std::env::var_os("VESTIBULE_BENCH_SMOKE").is_some();
+        let smoke = std::env::var_os("VESTIBULE_BENCH_SMOKE").is_some_and(|v| !v.is_empty() && v != "0");
         let valgrind = Command::new("valgrind").arg("--version").output().is_ok_and(|o| o.status.success());
         Effort { smoke, rounds: if smoke { 3 } else { 31 }, valgrind }
     }

@@ -16,11 +16,12 @@
 
 mod measure;
 mod plain;
+mod tls;
 
 use measure::{Effort, Group};
 
 fn main() {
-    let groups: Vec<Group> = plain::groups();
+    let groups: Vec<Group> = plain::groups().into_iter().chain(tls::groups()).collect();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, group, case, n] = &arguments[..]
         && flag == "--count"

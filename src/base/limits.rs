@@ -65,7 +65,7 @@ limits! {
     ConnectionRequests, "connection_requests", Count, 1_000_000, 1, 1_000_000_000;
     /// Age of a connection; the next answer carries `Connection: close`.
     ConnectionAgeMs, "connection_age_ms", Millis, 3_600_000, 1_000, 604_800_000;
-    /// From accept, or from a later head's first byte, to the end of that head. Beyond it: 408.
+    /// To the end of a head: from accept (with TLS, from the handshake's end), later from the head's first byte. Beyond it: 408.
     HeadMs, "head_ms", Millis, 10_000, 100, 600_000;
     /// From accept to the end of the TLS handshake.
     HandshakeMs, "handshake_ms", Millis, 10_000, 100, 600_000;

@@ -73,6 +73,8 @@ pub(crate) struct Exchange {
     pub(crate) begun: bool,
     /// Lent under `Expect::Manual` and not given back.
     pub(crate) held: u32,
+    /// The response's content is all there: it is complete once all of that was taken.
+    pub(crate) whole: bool,
     /// A `write` took less than it was offered: `Writable` is due.
     pub(crate) starved: bool,
     /// The handler wants the connection to end behind it.

@@ -48,8 +48,7 @@ pub struct Inbox<S> {
 impl<S: AsRef<[u8]> + AsMut<[u8]>> Inbox<S> {
     /// An empty inbox over `store`, of which at most 4 GiB are used.
     pub const fn new(store: S) -> Inbox<S> {
-        let at =
-            InboxAt { head: 0, plain: 0, raw: 0, tail: 0, lent: 0, moved: 0, stamp: 0, eof: false, loan: false };
+        let at = InboxAt { head: 0, plain: 0, raw: 0, tail: 0, lent: 0, moved: 0, stamp: 0, eof: false, loan: false };
         Inbox { store, at }
     }
 
@@ -121,6 +120,9 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Inbox<S> {
             self.at = InboxAt { head: 0, plain: p, raw: p, tail: n, lent: 0, loan: false, ..at };
             from.at = InboxAt { eof: at.eof, loan: at.loan, ..InboxAt::default() };
             return n as usize;
+        }
+        if from.at.plain > from.at.head {
+            return 0; // opened plaintext goes on in its own inbox: nothing that was accepted is lost
         }
         let n = most.min(self.spare().len()).min((from.at.tail - from.at.raw) as usize);
         let (to, raw) = (self.at.tail as usize, from.at.raw as usize);

@@ -186,17 +186,30 @@ impl OutboxMut<'_> {
     }
 
     /// Writes bytes for which there is room.
-    pub(crate) fn append(&mut self, mut part: &[u8]) {
+    #[inline]
+    pub(crate) fn append(&mut self, part: &[u8]) {
+        match self.at.sealing {
+            None => _ = self.copy(part),
+            Some(s) => self.append_records(part, s),
+        }
+    }
+
+    #[inline]
+    fn copy(&mut self, part: &[u8]) -> bool {
+        let tail = self.at.tail as usize;
+        let Some(to) = self.bytes.get_mut(tail..tail + part.len()) else { return false };
+        to.copy_from_slice(part);
+        self.at.tail += part.len() as u32;
+        true
+    }
+
+    fn append_records(&mut self, mut part: &[u8], s: Sealing) {
         while !part.is_empty() {
-            let n = match self.at.sealing {
-                None => part.len(),
-                Some(s) => self.open(s).min(part.len()),
-            };
-            let tail = self.at.tail as usize;
-            let Some(to) = self.bytes.get_mut(tail..tail + n) else { return };
-            to.copy_from_slice(&part[..n]);
-            self.at.tail += n as u32;
-            part = &part[n..];
+            let (here, rest) = part.split_at(self.open(s).min(part.len()));
+            if !self.copy(here) {
+                return;
+            }
+            part = rest;
         }
     }
 

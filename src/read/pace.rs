@@ -5,6 +5,9 @@
 
 use crate::base::{Instant, Limit, Limits, Rule};
 
+/// How often a closing connection looks whether its last words are out.
+const LOOK_AGAIN_MS: u64 = 100;
+
 /// When the machine wants a turn even if nothing else happens.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Deadline {
@@ -67,12 +70,21 @@ impl Meter {
 
     /// Waiting time at which the average, over whole seconds, falls below the minimum if nothing more moves.
     fn fails_at(&self, limits: &Limits) -> u64 {
-        let paid = (self.bytes.saturating_add(self.here) / limits.get(Limit::MinRate)).saturating_add(1).saturating_mul(1_000_000_000);
+        let paid = (self.bytes.saturating_add(self.here) / limits.get(Limit::MinRate))
+            .saturating_add(1)
+            .saturating_mul(1_000_000_000);
         paid.max(limits.get(Limit::RateGraceMs).saturating_mul(1_000_000))
     }
 
     fn left(&self, limits: &Limits) -> u64 {
         self.fails_at(limits).saturating_sub(self.waited_nanos)
+    }
+
+    /// Forgets what was earned beyond the time that these bytes may take, and the grace.
+    fn at_most(&mut self, bytes: u64, limits: &Limits) {
+        let most = Meter { bytes, ..Meter::default() }.fails_at(limits);
+        let grace = limits.get(Limit::RateGraceMs).saturating_mul(1_000_000);
+        self.waited(self.left(limits).saturating_sub(most.saturating_add(grace)));
     }
 }
 
@@ -82,6 +94,8 @@ pub(crate) struct Pace {
     pub(crate) opened: Instant,
     since: Instant,
     waiting: Waiting,
+    /// What was waited for before the wait for the caller, or for room.
+    before: Waiting,
     pub(crate) body: Meter,
     write: Meter,
     writing: bool,
@@ -95,6 +109,7 @@ impl Pace {
             opened: now,
             since: now,
             waiting: Waiting::Head,
+            before: Waiting::Caller,
             body: Meter::default(),
             write: Meter::default(),
             writing: false,
@@ -120,7 +135,7 @@ impl Pace {
     }
 
     /// A turn ends with so much unsent.
-    pub(crate) fn tock(&mut self, unsent: usize) {
+    pub(crate) fn tock(&mut self, unsent: usize, limits: &Limits) {
         if unsent > 0 && !self.writing {
             self.writing = true;
             self.write = Meter::default();
@@ -128,13 +143,18 @@ impl Pace {
         if unsent > 0 && self.waiting == Waiting::Linger {
             self.since = self.now; // lingering begins when the last word is out
         }
+        self.write.at_most(unsent as u64, limits); // a reader that was fast once may not stall for ever (TIM-03)
     }
 
     /// The input side waits for something from now on; an unchanged wait goes on where it is.
     pub(crate) fn wait(&mut self, waiting: Waiting) {
         if self.waiting != waiting {
+            // A head that was begun before a pause stays due when it was: nobody gains time by not reading.
+            let goes_on = self.waiting == Waiting::Caller && (waiting, self.before) == (Waiting::Head, Waiting::Head);
             self.waiting = waiting;
-            self.since = self.now;
+            if !goes_on {
+                self.since = self.now;
+            }
         }
     }
 
@@ -144,15 +164,16 @@ impl Pace {
         self.since = self.now;
     }
 
-    /// From accept on, a head is due: not first from the end of the handshake or the first byte.
+    /// The same, with the clock running since accept.
     pub(crate) fn since_accept(&mut self, waiting: Waiting) {
         self.waiting = waiting;
         self.since = self.opened;
     }
 
-    /// The input side waits for the caller: the clock of the body stops.
+    /// The input side waits for the caller, or for room: no deadline of its own runs, for nothing would happen then.
     pub(crate) fn pause(&mut self) {
-        if self.waiting == Waiting::Body {
+        if self.waiting != Waiting::Linger && self.waiting != Waiting::Caller {
+            self.before = self.waiting;
             self.waiting = Waiting::Caller;
         }
     }
@@ -166,6 +187,10 @@ impl Pace {
             Waiting::Handshake => (Limit::HandshakeMs, Why::Handshake),
             Waiting::Head => (Limit::HeadMs, Why::Head),
             Waiting::Idle => (Limit::IdleMs, Why::Idle),
+            // What is unsent is looked at again, but not at once, however short the lingering.
+            Waiting::Linger if self.writing && limits.get(Limit::LingerMs) < LOOK_AGAIN_MS => {
+                return Some(Deadline { at: self.since.after_millis(LOOK_AGAIN_MS), why: Why::Linger });
+            }
             Waiting::Linger => (Limit::LingerMs, Why::Linger),
         };
         Some(Deadline { at: self.since.after_millis(limits.get(limit)), why })
@@ -250,7 +275,7 @@ mod tests {
     fn the_last_instant_is_no_trouble() {
         let mut pace = Pace::new(Instant::from_nanos(u64::MAX - 1));
         pace.tick(Instant::from_nanos(u64::MAX), 0, 1);
-        pace.tock(1);
+        pace.tock(1, &Limits::DEFAULT);
         pace.tick(Instant::ZERO, 0, 1);
         assert!(pace.deadline(&Limits::DEFAULT).is_some_and(|d| d.at == Instant::from_nanos(u64::MAX)));
     }

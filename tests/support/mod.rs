@@ -42,7 +42,8 @@ impl Script {
         let mut limits = Limits::DEFAULT;
         for line in block(&text, "config").unwrap_or_default().lines() {
             let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("{name}: `limit = value`: {line}"));
-            let limit = Limit::ALL.iter().find(|l| l.name() == key.trim()).unwrap_or_else(|| panic!("{name}: no limit {key}"));
+            let limit =
+                Limit::ALL.iter().find(|l| l.name() == key.trim()).unwrap_or_else(|| panic!("{name}: no limit {key}"));
             limits = limits.with(*limit, value.trim().parse().expect("a number")).expect("a value in range");
         }
         let steps = steps(&block(&text, "in").unwrap_or_else(|| panic!("{name}: no `in` block")));
@@ -65,7 +66,8 @@ impl Script {
         let text = std::fs::read_to_string(&self.path).expect("a readable script");
         let start = text.find("```out\n").expect("an out block") + 7;
         let end = start + text[start..].find("```").expect("its end");
-        std::fs::write(&self.path, format!("{}{transcript}{}", &text[..start], &text[end..])).expect("a writable script");
+        std::fs::write(&self.path, format!("{}{transcript}{}", &text[..start], &text[end..]))
+            .expect("a writable script");
     }
 }
 

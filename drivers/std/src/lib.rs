@@ -63,7 +63,7 @@ pub struct Peer {
 ///
 /// It runs on the connection's worker thread and may block, at the cost of that thread. An exchange must be answered in one of
 /// its own events; if its last one passes without an answer, the driver answers 500. What a `respond` or `write` did not take
-/// is to be written when `Event::Writable` comes.
+/// is to be written when `Event::Writable` comes. When the peer resets the connection, the service is dropped without a word.
 ///
 /// Closures `FnMut(Event<'_>) -> Result<(), Misuse>` are services.
 pub trait Service {

@@ -22,6 +22,8 @@ struct State<A> {
     queue: VecDeque<A>,
     /// Queued or served.
     open: usize,
+    /// Workers that serve a connection now. The other threads wait for one, or are about to.
+    serving: usize,
     /// Workers that wait for work.
     idle: usize,
     threads: usize,
@@ -30,7 +32,7 @@ struct State<A> {
 
 impl<A> Pool<A> {
     pub(crate) fn new(workers: usize, cap: usize) -> Pool<A> {
-        let state = State { queue: VecDeque::new(), open: 0, idle: 0, threads: 0, closed: false };
+        let state = State { queue: VecDeque::new(), open: 0, serving: 0, idle: 0, threads: 0, closed: false };
         Pool {
             state: Mutex::new(state),
             work: Condvar::new(),
@@ -69,13 +71,12 @@ impl<A> Pool<A> {
     pub(crate) fn push(&self, arrival: A) -> bool {
         let mut state = self.lock();
         state.queue.push_back(arrival);
-        self.note(&state);
-        if state.idle >= state.queue.len() {
-            self.work.notify_one();
-            return false;
-        }
-        let start = state.threads < self.workers;
+        let start = state.idle < state.queue.len() && state.threads < self.workers;
         state.threads += usize::from(start);
+        self.note(&state);
+        if !start {
+            self.work.notify_one();
+        }
         start
     }
 
@@ -95,17 +96,18 @@ impl<A> Pool<A> {
     pub(crate) fn next(&self) -> Option<A> {
         let mut state = self.lock();
         state.idle += 1;
-        let mut state = self
-            .work
-            .wait_while(state, |s| s.queue.is_empty() && !s.closed)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state =
+            self.work.wait_while(state, |s| s.queue.is_empty() && !s.closed).unwrap_or_else(PoisonError::into_inner);
         state.idle -= 1;
         let arrival = state.queue.pop_front();
-        self.note(&state);
-        if arrival.is_none() {
-            state.threads -= 1;
-            self.change.notify_all();
+        match arrival {
+            Some(_) => state.serving += 1,
+            None => {
+                state.threads -= 1;
+                self.change.notify_all();
+            }
         }
+        self.note(&state);
         arrival
     }
 
@@ -114,12 +116,16 @@ impl<A> Pool<A> {
         if was_leaving {
             self.leaving.fetch_sub(1, Ordering::Relaxed);
         }
-        self.lock().open -= 1;
+        let mut state = self.lock();
+        state.open -= 1;
+        state.serving -= 1;
+        self.note(&state);
         self.change.notify_all();
     }
 
     fn note(&self, state: &State<A>) {
-        self.waiting.store(state.queue.len().saturating_sub(state.idle), Ordering::Relaxed);
+        let free = state.threads.saturating_sub(state.serving);
+        self.waiting.store(state.queue.len().saturating_sub(free), Ordering::Relaxed);
     }
 
     /// Connections wait and no worker will be free for them: true if this caller is to make room, by ending its own.
@@ -164,27 +170,30 @@ mod tests {
         }
         assert_eq!(pool.next(), Some(1));
         assert_eq!(pool.next(), Some(2));
-        pool.over(false);
+        pool.over(false); // the first worker is free again
         assert_eq!(pool.next(), Some(3));
     }
 
     #[test]
     fn as_many_leave_as_wait_and_not_more() {
-        let pool = Pool::new(1, 9);
+        let pool = Pool::new(3, 9);
         assert!(!pool.leave(), "nobody waits");
-        for n in 0..2 {
+        for n in 0..5 {
             assert!(pool.admit());
-            pool.push(n);
+            assert_eq!(pool.push(n), n < 3);
         }
-        assert!(pool.leave() && pool.leave() && !pool.leave());
+        for n in 0..3 {
+            assert_eq!(pool.next(), Some(n));
+        }
+        assert!(pool.leave() && pool.leave() && !pool.leave(), "two wait");
         pool.over(true);
-        assert!(pool.leave(), "one of those who left is gone and the queue is as long");
+        assert!(!pool.leave(), "one waits for whom nobody is free, and one worker is leaving");
     }
 
     #[test]
     fn at_the_cap_admission_waits_for_somebody_to_go() {
-        let pool = Pool::<u8>::new(1, 1);
-        assert!(pool.admit());
+        let pool = Pool::new(1, 1);
+        assert!(pool.admit() && pool.push('a') && pool.next().is_some());
         std::thread::scope(|scope| {
             let second = scope.spawn(|| pool.admit());
             std::thread::sleep(Duration::from_millis(20));

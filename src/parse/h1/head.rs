@@ -197,7 +197,9 @@ impl Scanner {
             match self.spaces {
                 [0, _] => match b {
                     b' ' if at > 0 => self.spaces[0] = at,
-                    _ if !is_token_byte(b) => return bad(if b == b'\n' { Rule::BareLf } else { Rule::MethodSyntax }, at),
+                    _ if !is_token_byte(b) => {
+                        return bad(if b == b'\n' { Rule::BareLf } else { Rule::MethodSyntax }, at);
+                    }
                     _ if at >= method_max => return bad(Rule::MethodTooLong, at),
                     _ => {}
                 },
@@ -294,15 +296,22 @@ fn judge_version(bytes: &[u8], spaces: [u32; 2], end: usize) -> Result<(), Viola
 /// Index of the first byte that is a control byte (below SP, or DEL), sixteen at a time.
 #[inline]
 fn find_control(bytes: &[u8]) -> usize {
-    let (blocks, rest) = bytes.as_chunks::<16>();
+    let (blocks, rest) = bytes.as_chunks::<8>();
+    let (pairs, last) = blocks.as_chunks::<2>();
     let mut at = 0;
-    for block in blocks {
-        let [low, high] = [&block[..8], &block[8..]].map(controls);
+    for pair in pairs {
+        let [low, high] = pair.map(controls);
         if low | high != 0 {
             let (hits, skip) = if low != 0 { (low, 0) } else { (high, 8) };
             return at + skip + (hits.trailing_zeros() / 8) as usize;
         }
         at += 16;
+    }
+    for &eight in last {
+        match controls(eight) {
+            0 => at += 8,
+            hits => return at + (hits.trailing_zeros() / 8) as usize,
+        }
     }
     at + rest.iter().position(|&b| b < 0x20 || b == 0x7f).unwrap_or(rest.len())
 }
@@ -310,11 +319,9 @@ fn find_control(bytes: &[u8]) -> usize {
 /// The high bits of those of eight bytes that are control bytes: exact up to the first of them, which is all that is asked,
 /// for borrows only run upwards.
 #[inline]
-fn controls(eight: &[u8]) -> u64 {
+fn controls(eight: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    let mut word = [0u8; 8];
-    word.copy_from_slice(eight);
-    let x = u64::from_le_bytes(word);
+    let x = u64::from_le_bytes(eight);
     let del = x ^ (ONES * 0x7f);
     ((x.wrapping_sub(ONES * 0x20) & !x) | (del.wrapping_sub(ONES) & !del)) & (ONES * 0x80)
 }
@@ -548,6 +555,10 @@ impl<'h> Reading<'h> {
     }
 
     fn connection(&mut self, value: &[u8]) -> Result<(), Violation> {
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+            return Ok(());
+        }
         for option in semantics::list(value) {
             if !semantics::is_token(option) {
                 return Err(self.bad(Rule::ConnectionSyntax, option));

@@ -32,17 +32,20 @@ impl H1Exchange {
         }
         let size = check_fields(fields, limits)?;
         let (sending, length) = self.framing(status, content)?;
+        let whole = self.shared.whole || matches!(content, Content::Whole(_));
         let close = self.close
             || self.shared.close
             || self.facts.is_connect
             || sending == Sending::UntilClose
             || (self.continue_due && !self.shared.received)
-            || (matches!(content, Content::Whole(_)) && !self.can_skip_rest(limits));
+            || (whole && !self.can_skip_rest(limits));
         let mut digits = Digits::default();
         let framing: [&[u8]; 3] = match (length, sending) {
             (Some(n), _) => [b"content-length: ", digits.decimal(n), b"\r\n"],
             (None, Sending::Chunked) => [b"transfer-encoding: chunked\r\n", b"", b""],
-            (None, Sending::Silent) if content == Content::Streamed && self.facts.is_head && !self.old && has_content(status) => {
+            (None, Sending::Silent)
+                if content == Content::Streamed && self.facts.is_head && !self.old && has_content(status) =>
+            {
                 [b"transfer-encoding: chunked\r\n", b"", b""]
             }
             _ => [b""; 3],
@@ -70,6 +73,7 @@ impl H1Exchange {
         self.close = close;
         self.continue_due = false;
         self.sending = sending;
+        self.shared.whole = whole;
         match content {
             Content::Whole(bytes) => {
                 let n = self.write(out, bytes)?;
@@ -139,6 +143,9 @@ impl H1Exchange {
             }
         };
         self.shared.starved = n < bytes.len();
+        if self.shared.whole && self.sending == (Sending::Sized { left: 0 }) {
+            self.sending = Sending::Done;
+        }
         Ok(n)
     }
 
@@ -326,14 +333,26 @@ impl core::ops::Deref for StatusLine {
 }
 
 /// `HTTP/1.1 200 OK CRLF` (RFC 9112 §4).
+#[inline]
 fn status_line(status: u16) -> StatusLine {
-    let mut line = StatusLine { bytes: [0; 64], len: 0 };
-    let digits = [b'0' + (status / 100 % 10) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
-    for part in [b"HTTP/1.1 ", &digits[..], b" ", reason(status).as_bytes(), b"\r\n"] {
-        line.bytes[line.len..line.len + part.len()].copy_from_slice(part);
-        line.len += part.len();
+    const OK: StatusLine = StatusLine::new(200);
+    if status == 200 { OK } else { StatusLine::new(status) }
+}
+
+impl StatusLine {
+    const fn new(status: u16) -> StatusLine {
+        let mut line = StatusLine { bytes: [0; 64], len: 0 };
+        let digits = [b'0' + (status / 100 % 10) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
+        let parts: [&[u8]; 5] = [b"HTTP/1.1 ", &digits, b" ", reason(status).as_bytes(), b"\r\n"];
+        let mut i = 0;
+        while i < parts.len() {
+            let (_, rest) = line.bytes.split_at_mut(line.len);
+            rest.split_at_mut(parts[i].len()).0.copy_from_slice(parts[i]);
+            line.len += parts[i].len();
+            i += 1;
+        }
+        line
     }
-    line
 }
 
 /// RFC 9110 §15 and RFC 6585; all of them shorter than 33 bytes.

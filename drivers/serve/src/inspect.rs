@@ -1,0 +1,108 @@
+//! In: a request's head and its decoded body. Out: what the road found in them, as JSON.
+
+use serde_json::{Map, Value, json};
+use vestibule::{Head, Limits, Session, Violation, decode};
+
+/// What is known at the head of a request, until its body is there.
+pub(crate) struct Inspection {
+    told: Map<String, Value>,
+    /// The body's size as sent, where it was declared.
+    declared: Option<u64>,
+    /// The body is decoded from a content coding.
+    coded: bool,
+    json: bool,
+}
+
+impl Inspection {
+    pub(crate) fn new(head: &Head<'_>, tls: Option<&Session<'_>>, has_body: bool) -> Inspection {
+        let fields: Vec<Value> = head
+            .fields
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)).into())
+            .collect();
+        let tls = tls.map(|tls| {
+            json!({
+                "version": tls.version,
+                "cipher": tls.cipher,
+                "alpn": tls.alpn.map(String::from_utf8_lossy),
+                "sni": tls.sni,
+                "resumed": tls.resumed,
+            })
+        });
+        let mut told = Map::new();
+        told.insert("version".into(), head.version.name().into());
+        told.insert("tls".into(), tls.unwrap_or(Value::Null));
+        told.insert("method".into(), head.method.into());
+        told.insert("target".into(), head.target.into());
+        told.insert("authority".into(), head.authority.into());
+        told.insert("fields".into(), fields.into());
+        let declared = head.fields.text("content-length").and_then(|n| n.parse().ok());
+        Inspection {
+            told,
+            declared: if has_body { declared } else { Some(0) },
+            coded: head.fields.text("content-encoding").is_some_and(|c| !c.eq_ignore_ascii_case("identity")),
+            json: head.fields.text("content-type").is_some_and(is_json),
+        }
+    }
+
+    /// The status and the JSON text of the answer, once the body is there.
+    pub(crate) fn answer(self, body: &[u8], limits: &Limits) -> (u16, Vec<u8>) {
+        let Inspection { mut told, declared, coded, json } = self;
+        let decoded = body.len() as u64;
+        let mut status = 200;
+        let mut about = Map::new();
+        about.insert("coded_bytes".into(), declared.or((!coded).then_some(decoded)).into());
+        about.insert("decoded_bytes".into(), decoded.into());
+        if json && decoded > 0 {
+            match decode::json::check(body, limits) {
+                Ok(()) => about.insert("json".into(), serde_json::from_slice(body).unwrap_or(Value::Null)),
+                Err(violation) => {
+                    status = violation.status();
+                    about.insert("violation".into(), tell(&violation))
+                }
+            };
+        } else if let (1.., Ok(text)) = (decoded, std::str::from_utf8(body)) {
+            about.insert("text".into(), text.into());
+        }
+        told.insert("body".into(), about.into());
+        // Indented for people; not where indenting could multiply a large body.
+        let text = match decoded {
+            0..4096 => serde_json::to_vec_pretty(&told),
+            _ => serde_json::to_vec(&told),
+        };
+        let mut text = text.unwrap_or_default();
+        text.push(b'\n');
+        (status, text)
+    }
+}
+
+/// `application/json`, or a type whose suffix says the same (RFC 6839 §3.1).
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn tell(violation: &Violation) -> Value {
+    json!({
+        "rule": violation.name(),
+        "text": violation.text(),
+        "section": violation.section(),
+        "at": violation.at,
+        "limit": violation.limit().map(|limit| json!({ "name": limit.name(), "value": violation.value })),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_types_are_known_by_their_essence() {
+        for yes in ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"] {
+            assert!(is_json(yes), "{yes}");
+        }
+        for no in ["text/plain", "application/jsonp", "image/svg+json"] {
+            assert!(!is_json(no), "{no}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! In: the options of `vestibule serve`. Out: a server, what to try on it, and its life in numbers.
+
+use crate::args::Serve;
+use crate::page::Site;
+use crate::routes::Visitor;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use vestibule::{Limit, Limits};
+use vestibule_std::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use vestibule_std::tls::{TlsConfig, TlsError, from_pem, log_keys, server_config};
+use vestibule_std::{BindError, Server, What};
+
+/// What a body may be, coded and decoded. Only `/echo` takes that much, and it keeps none of it.
+const BODY: u64 = 256 << 20;
+
+pub(crate) fn run(options: &Serve) -> Result<(), String> {
+    let limits = Limits::DEFAULT;
+    let limits = limits.with(Limit::BodyBytes, BODY).and_then(|l| l.with(Limit::DecodedBytes, BODY));
+    let limits = limits.map_err(|error| error.to_string())?;
+    let mut tls = match &options.pem {
+        Some((cert, key)) => {
+            let read = |path: &std::path::Path| std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
+            from_pem(&read(cert)?, &read(key)?)
+                .map_err(|e| format!("--cert {} --key {}: {e}", cert.display(), key.display()))?
+        }
+        None => {
+            let (chain, key) = own_certificate()?;
+            server_config(chain, key).map_err(|error: TlsError| error.to_string())?
+        }
+    };
+    log_keys(&mut tls);
+    let site = Arc::new(Site::default());
+    let (for_visitors, for_faults) = (site.clone(), site.clone());
+    let server = Server::builder()
+        .http(options.http)
+        .https(options.https, TlsConfig::new(tls))
+        .limits(limits)
+        .workers(options.workers)
+        .signals(true)
+        .service(move |_| Visitor::new(for_visitors.clone()))
+        .on_fault(move |incident| {
+            if let What::Fault(violation) = &incident.what {
+                for_faults.violated(violation);
+            }
+            crate::say(&incident.to_string());
+        })
+        .bind()
+        .map_err(|error| name_the_flag(options, error))?;
+    let addrs = server.local_addrs();
+    let (http, https) = (seen(addrs.first(), options.http), seen(addrs.get(1), options.https));
+    site.open_at(http, https);
+    crate::print(&greeting(http, https, options.pem.is_none()));
+    let summary = server.run();
+    crate::print(&format!("{summary}\n"));
+    Ok(())
+}
+
+/// An address that a client on this machine can use.
+fn seen(local: Option<&SocketAddr>, asked: SocketAddr) -> SocketAddr {
+    let mut addr = local.copied().unwrap_or(asked);
+    if addr.ip().is_unspecified() {
+        addr.set_ip(if addr.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    addr
+}
+
+fn name_the_flag(options: &Serve, error: BindError) -> String {
+    match &error {
+        BindError::Port { addr, error } => {
+            let flag = if *addr == options.http { "--http" } else { "--https" };
+            format!("{flag} {addr}: {error}. Another address: {flag} ADDR; port 0 takes any that is free.")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// What to try, with the true addresses; the page shows the same lines.
+pub(crate) fn examples(http: SocketAddr, https: SocketAddr) -> Vec<String> {
+    vec![
+        format!("curl http://{http}/hello"),
+        format!("curl -k https://{https}/hello"),
+        format!("curl -k https://{https}/inspect -H 'content-type: application/json' -d '{{\"n\": [1, 2.5, null]}}'"),
+        format!(
+            "echo '{{\"n\": 1}}' | gzip | curl -k https://{https}/inspect -H 'content-type: application/json' -H 'content-encoding: gzip' --data-binary @-"
+        ),
+        format!("curl -k https://{https}/echo -H 'content-type: text/plain' -d 'there and back'"),
+        format!("curl -s http://{http}/bytes/1000000 | wc -c"),
+    ]
+}
+
+fn greeting(http: SocketAddr, https: SocketAddr, made: bool) -> String {
+    let mut text = format!("vestibule {} serves\n  http://{http}/\n  https://{https}/", env!("CARGO_PKG_VERSION"));
+    if made {
+        text += "  with a certificate made just now, hence -k";
+    }
+    text += "\nTry:\n";
+    for line in examples(http, https) {
+        text += &format!("  {line}\n");
+    }
+    text + "The page at / shows the last 50 requests. Ctrl-C stops.\n"
+}
+
+/// A certificate for this machine's own names, and its key.
+pub(crate) fn own_certificate() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let names = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
+    let made = rcgen::generate_simple_self_signed(names).map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(str::to_string)?;
+    Ok((vec![made.cert.der().clone()], key))
+}

@@ -1,0 +1,390 @@
+//! The real binary, driven by real clients: curl, Python's http.client, Node's https, `openssl s_client`. A client that is not
+//! on this machine is named and left out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_vestibule");
+
+/// The program, serving on free ports. It is stopped by its id, whatever happens.
+struct Serving {
+    child: Child,
+    greeting: String,
+    http: String,
+    https: String,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Serving {
+    fn start(more: &[&str]) -> Serving {
+        let mut child = Command::new(PROGRAM)
+            .args(["serve", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0"])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let (mut greeting, mut http, mut https) = (String::new(), String::new(), String::new());
+        while !greeting.ends_with("Ctrl-C stops.\n") {
+            let mut line = String::new();
+            assert!(out.read_line(&mut line).unwrap() > 0, "ended behind {greeting}");
+            let url = line.split_whitespace().next().unwrap_or("").trim_end_matches('/');
+            if let (Some(addr), "") = (url.strip_prefix("http://"), http.as_str()) {
+                http = addr.into();
+            } else if let (Some(addr), "") = (url.strip_prefix("https://"), https.as_str()) {
+                https = addr.into();
+            }
+            greeting += &line;
+        }
+        child.stdout = Some(out.into_inner());
+        Serving { child, greeting, http, https }
+    }
+
+    /// SIGTERM: its exit code, its last words, what it logged, and how long that took.
+    fn terminate(mut self) -> (Option<i32>, String, String, Duration) {
+        let begun = Instant::now();
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(15), "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let (mut out, mut log) = (String::new(), String::new());
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (status.code(), out, log, begun.elapsed())
+    }
+
+    fn send(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(&self.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes())
+    }
+}
+
+fn there_is(program: &str) -> bool {
+    let found = Command::new(program).arg(if program == "openssl" { "version" } else { "--version" }).output();
+    let found = found.is_ok_and(|output| output.status.success());
+    if !found {
+        println!("{program} is absent: its part is left out");
+    }
+    found
+}
+
+fn run(program: &str, args: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    output
+}
+
+fn curl(args: &[&str], input: &[u8]) -> String {
+    let mut all = vec!["-sk", "--max-time", "20"];
+    all.extend_from_slice(args);
+    let output = run("curl", &all, input);
+    assert!(output.status.success(), "curl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn file(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()));
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn it_greets_with_true_addresses_and_ends_on_sigterm() {
+    let server = Serving::start(&[]);
+    assert!(server.greeting.contains(&format!("curl http://{}/hello\n", server.http)), "{}", server.greeting);
+    assert!(server.greeting.contains(&format!("curl -k https://{}/hello\n", server.https)), "{}", server.greeting);
+    assert!(server.get("/hello").ends_with("content-length: 13\r\nconnection: close\r\n\r\nHello, world!"));
+    let mut idle = TcpStream::connect(&server.http).unwrap();
+    idle.write_all(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    assert!(idle.read(&mut [0; 200]).unwrap() > 0);
+    let (code, last_words, log, took) = server.terminate();
+    assert_eq!(
+        (code, last_words.as_str(), log.as_str()),
+        (Some(0), "connections 2, requests 2, faults 0, resets 0, panics 0, cut off 0\n", "")
+    );
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn gzip_json_over_tls_leaves_as_a_value() {
+    if !there_is("curl") {
+        return;
+    }
+    let server = Serving::start(&[]);
+    let value = json!({"name": "vestibule", "list": [1, 2.5, null, true], "deep": {"ä": "ö"}});
+    let body = value.to_string();
+    let coded = gzip(body.as_bytes());
+    let path = file("body.json.gz", &coded);
+    let url = format!("https://{}/inspect?a=1", server.https);
+    let data = format!("@{}", path.display());
+    let json_type = ["-H", "content-type: application/json"];
+    let gzip_coding = ["-H", "content-encoding: gzip"];
+    let answer =
+        curl(&[&[url.as_str()][..], &json_type[..], &gzip_coding[..], &["--data-binary", &data]].concat(), b"");
+    let told: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(told["body"]["json"], value);
+    assert_eq!(told["body"]["coded_bytes"], coded.len());
+    assert_eq!(told["body"]["decoded_bytes"], body.len());
+    assert_eq!(
+        (&told["version"], &told["method"], &told["target"]),
+        (&json!("HTTP/1.1"), &json!("POST"), &json!("/inspect?a=1"))
+    );
+    assert_eq!((&told["tls"]["version"], &told["tls"]["alpn"]), (&json!("TLSv1.3"), &json!("http/1.1")));
+    assert!(told["tls"]["cipher"].as_str().unwrap().starts_with("TLS13_"));
+    assert!(told["fields"].as_array().unwrap().contains(&json!("content-encoding: gzip")));
+    let _ = std::fs::remove_file(path);
+
+    let chunked = [&[url.as_str()][..], &json_type[..], &["-H", "transfer-encoding: chunked", "-d", "[1]"]].concat();
+    let told: Value = serde_json::from_str(&curl(&chunked, b"")).unwrap();
+    assert_eq!((&told["body"]["coded_bytes"], &told["body"]["json"]), (&json!(3), &json!([1])));
+
+    let bad = [&[url.as_str()][..], &json_type[..], &["-w", "%{http_code}", "-d", "{\"a\": 1, \"a\": 2}"]].concat();
+    let answer = curl(&bad, b"");
+    let told: Value = serde_json::from_str(answer.strip_suffix("400").unwrap()).unwrap();
+    let rule = json!({"rule": "JsonDuplicateKey", "text": "a JSON object holds a key twice", "section": "RFC 8259 §4", "at": 10, "limit": null});
+    assert_eq!(told["body"]["violation"], rule);
+
+    let named = format!("https://localhost:{}/inspect", server.https.rsplit(':').next().unwrap());
+    let told: Value = serde_json::from_str(&curl(&["-4", &named], b"")).unwrap();
+    assert_eq!(
+        (&told["tls"]["sni"], &told["method"], &told["body"]),
+        (&json!("localhost"), &json!("GET"), &json!({"coded_bytes": 0, "decoded_bytes": 0}))
+    );
+}
+
+#[test]
+fn echo_gives_back_what_was_decoded() {
+    if !there_is("curl") {
+        return;
+    }
+    let server = Serving::start(&[]);
+    let url = format!("https://{}/echo", server.https);
+    let text = "there and back ".repeat(3);
+    let answer = curl(
+        &[&url, "-i", "-H", "content-type: text/x-test", "-H", "content-encoding: gzip", "--data-binary", "@-"],
+        &gzip(text.as_bytes()),
+    );
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\ncontent-type: text/x-test\r\ncontent-length: 45\r\n"), "{answer}");
+    assert!(answer.ends_with(&text));
+    // Larger than the limits of other routes, and than every buffer.
+    let large: String = (0..700_000).map(|i| format!("{i:07} ")).collect();
+    let answer = curl(&[&url, "-H", "expect:", "--data-binary", "@-"], large.as_bytes());
+    assert!(answer == large, "{} bytes", answer.len());
+    let answer =
+        curl(&[&url, "-H", "expect:", "-H", "content-encoding: gzip", "--data-binary", "@-"], &gzip(large.as_bytes()));
+    assert!(answer == large, "{} bytes", answer.len());
+}
+
+#[test]
+fn what_is_refused_has_its_status_and_one_line() {
+    let server = Serving::start(&[]);
+    let status = |bytes: &[u8]| server.send(bytes).lines().next().unwrap_or("").to_string();
+    assert_eq!(
+        status(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-encoding: zip\r\ncontent-length: 1\r\n\r\nx"),
+        "HTTP/1.1 415 Unsupported Media Type"
+    );
+    assert_eq!(
+        status(b"POST /inspect HTTP/1.1\r\nhost: a\r\ncontent-length: 1048577\r\n\r\nx"),
+        "HTTP/1.1 413 Content Too Large"
+    );
+    assert_eq!(
+        status(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 268435457\r\n\r\nx"),
+        "HTTP/1.1 413 Content Too Large"
+    );
+    assert_eq!(
+        status(b"POST /inspect HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope"),
+        "HTTP/1.1 400 Bad Request"
+    );
+    assert_eq!(status(b"GET / HTTP/1.1\r\n\r\n"), "HTTP/1.1 400 Bad Request");
+    let nowhere = server.get("/<script>");
+    assert!(nowhere.starts_with("HTTP/1.1 404 Not Found\r\n") && nowhere.contains("/bytes/N"), "{nowhere}");
+    assert!(
+        server
+            .get("/echo")
+            .contains("405 Method Not Allowed\r\ncontent-type: text/plain; charset=utf-8\r\nallow: POST\r\n")
+    );
+    assert!(server.get("/bytes/1099511627777").starts_with("HTTP/1.1 404 "));
+    let page = server.get("/");
+    assert!(page.contains("5 connections ended by a broken rule"), "{page}");
+    assert!(page.contains("/&lt;script&gt;") && !page.contains("<script"), "what was asked is shown as text");
+    let head = server.send(b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    let head = server.send(b"HEAD /bytes/1099511627776 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    assert!(head.contains("content-length: 1099511627776\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    let (_, _, log, _) = server.terminate();
+    let lines: Vec<_> = log.lines().map(|line| line.split_once(": ").unwrap().1).collect();
+    assert_eq!(lines.len(), 5, "{log}");
+    assert!(lines[0].starts_with("415 CodingUnknown: the content coding is not known here (RFC 9110 §8.4)"), "{log}");
+    assert!(lines[2].ends_with("body_bytes is 268435456"), "{log}");
+}
+
+#[test]
+fn a_million_bytes_come_plain_and_over_tls() {
+    let server = Serving::start(&[]);
+    let answer = server.get("/bytes/1000000");
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    assert_eq!(body.len(), 1_000_000);
+    assert!(body.as_bytes().chunks(32).all(|c| b"abcdefghijklmnopqrstuvwxyz012345".starts_with(c)));
+    if there_is("curl") {
+        assert!(curl(&[&format!("https://{}/bytes/1000000", server.https)], b"") == body);
+    }
+}
+
+#[test]
+fn python_node_and_openssl_are_served() {
+    let server = Serving::start(&[]);
+    if there_is("python3") {
+        let script = "
+import http.client, ssl, sys, gzip
+context = ssl._create_unverified_context()
+c = http.client.HTTPSConnection(sys.argv[1], context=context, timeout=10)
+for n in range(20):
+    c.request('GET', '/hello')
+    r = c.getresponse()
+    assert r.status == 200 and r.read() == b'Hello, world!'
+c.request('POST', '/echo', gzip.compress(b'from python'), {'content-encoding': 'gzip', 'content-type': 'text/plain'})
+r = c.getresponse()
+assert r.getheader('content-type') == 'text/plain'
+print(r.read().decode())
+";
+        let output = run("python3", &["-c", script, &server.https], b"");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "from python\n",
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    if there_is("node") {
+        let script = "
+const https = require('https');
+const [host, port] = process.argv[1].split(':');
+const agent = new https.Agent({ keepAlive: true, rejectUnauthorized: false });
+const ask = (left) => {
+  const body = JSON.stringify({ left });
+  const request = https.request({ host, port, path: '/inspect', method: 'POST', agent, headers: { 'content-type': 'application/json', 'content-length': body.length } }, (r) => {
+    let text = '';
+    r.on('data', (d) => text += d);
+    r.on('end', () => {
+      if (JSON.parse(text).body.json.left !== left) throw new Error(text);
+      if (left > 0) ask(left - 1); else { console.log('from node'); agent.destroy(); }
+    });
+  });
+  request.end(body);
+};
+ask(20);
+";
+        let output = run("node", &["-e", script, &server.https], b"");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "from node\n",
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    if there_is("openssl") {
+        let request = b"GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let output = run(
+            "openssl",
+            &[
+                "s_client",
+                "-connect",
+                &server.https,
+                "-quiet",
+                "-servername",
+                "localhost",
+                "-alpn",
+                "http/1.1",
+                "-ign_eof",
+            ],
+            request,
+        );
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.ends_with("\r\n\r\nHello, world!"), "{text}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_flag() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for flag in ["--http", "--https"] {
+        let other = if flag == "--http" { "--https" } else { "--http" };
+        let output = run(PROGRAM, &["serve", flag, &addr, other, "127.0.0.1:0"], b"");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said.starts_with(&format!("vestibule: {flag} {addr}: ")) && said.lines().count() == 1, "{said}");
+    }
+    let output = run(PROGRAM, &["serve", "--nonsense"], b"");
+    assert_eq!(output.status.code(), Some(2));
+    let output = run(PROGRAM, &["--help"], b"");
+    assert!(output.status.success() && output.stdout.starts_with(b"vestibule: "));
+}
+
+#[test]
+fn a_file_is_replayed_whole_or_in_pieces() {
+    let bytes = b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhelloGET / HT";
+    let path = file("replay", bytes);
+    let path = path.to_str().unwrap();
+    let whole = run(PROGRAM, &["replay", path], b"");
+    let expected = "request 1 POST /echo HTTP/1.1 with a body\n  host: a\n  content-length: 5\nbody 1 \"hello\" last\nsend\n  \
+HTTP/1.1 200 OK\\r\\n\n  content-length: 5\\r\\n\n  \\r\\n\n  hello\nthen input\n";
+    assert_eq!(String::from_utf8_lossy(&whole.stdout), expected);
+    for n in ["1", "7"] {
+        let split = run(PROGRAM, &["replay", path, "--split", n], b"");
+        assert_eq!(String::from_utf8_lossy(&split.stdout), expected, "{n} at a time");
+    }
+    let piped = run(PROGRAM, &["replay", "-"], bytes);
+    assert_eq!(String::from_utf8_lossy(&piped.stdout), expected);
+    let record = b"\x16\x03\x01\x00\x02\x05\x00";
+    let tls = run(PROGRAM, &["replay", "-"], record);
+    assert!(String::from_utf8_lossy(&tls.stdout).contains("fault Tls"), "{tls:?}");
+    let plain = run(PROGRAM, &["replay", "-", "--tls-off"], record);
+    let plain = String::from_utf8_lossy(&plain.stdout).into_owned();
+    assert!(plain.contains("HTTP/1.1 400 Bad Request") && !plain.contains("fault Tls"), "{plain}");
+    let missing = run(PROGRAM, &["replay", "/nonexistent"], b"");
+    assert_eq!(missing.status.code(), Some(1));
+    let _ = std::fs::remove_file(path);
+}
