@@ -55,3 +55,8 @@ pub use parse::{Content, Expect, Id};
 pub use read::{Deadline, Inbox, Outbox, Why};
 pub use reply::Reply;
 pub use turn::{Pause, Turn, Wait};
+
+/// The README's examples are tests.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
