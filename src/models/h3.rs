@@ -7,6 +7,7 @@
 
 use super::head;
 use super::streams::{DATA, FRAME_H3, Framing, HEADERS, Streams};
+use crate::base::Sink;
 use crate::base::{Instant, Limit, Rule, Span, Violation};
 use crate::config::Config;
 use crate::delivery::whole_cap;

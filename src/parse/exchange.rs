@@ -24,7 +24,7 @@ pub enum Expect {
         /// Decoded bytes at most, within `gather_bytes`.
         max: u32,
     },
-    /// As `Whole`, but a coded body leaves as a [`Job`](crate::decode::Job) to be decoded elsewhere: the turn ends with
+    /// As `Whole`, but a coded body leaves as a [`Job`](crate::decode::job::Job) to be decoded elsewhere: the turn ends with
     /// `Wait::Job`, `Turn::job` hands it out, `Turn::done` takes it back.
     #[cfg(feature = "alloc")]
     WholeByJob {

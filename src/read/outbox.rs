@@ -7,6 +7,8 @@
 //! Without TLS the third part becomes ready when the turn ends. With TLS it is one or more open records: space for a header,
 //! at most 16,384 bytes of plaintext, space for the content type and the tag; all but the last are full.
 
+use crate::base::Sink;
+
 /// The layout of an open record: what stands before and behind its plaintext, and how much of that there can be.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sealing {
@@ -173,18 +175,6 @@ impl OutboxMut<'_> {
         (s.header + s.fragment).saturating_sub(used.max(s.header)) as usize
     }
 
-    /// Writes all the parts, or nothing and says so.
-    pub(crate) fn put(&mut self, parts: &[&[u8]]) -> bool {
-        let n: usize = parts.iter().map(|p| p.len()).sum();
-        if n > self.room() {
-            return false;
-        }
-        for part in parts {
-            self.append(part);
-        }
-        true
-    }
-
     /// Writes bytes for which there is room.
     #[inline]
     pub(crate) fn append(&mut self, part: &[u8]) {
@@ -288,6 +278,22 @@ impl OutboxMut<'_> {
     /// Nobody reads any more: what waits is dropped.
     pub(crate) fn clear(&mut self) {
         (self.at.head, self.at.sealed, self.at.tail) = (0, 0, 0);
+    }
+}
+
+impl Sink for OutboxMut<'_> {
+    #[inline]
+    fn room(&self) -> usize {
+        self.room()
+    }
+
+    #[inline]
+    fn append(&mut self, bytes: &[u8]) {
+        self.append(bytes);
+    }
+
+    fn put_last(&mut self, parts: &[&[u8]]) -> bool {
+        self.reborrow(0).put(parts)
     }
 }
 

@@ -249,7 +249,9 @@ impl Chaos {
         let time_is_up = self.latest == u64::MAX;
         if !time_is_up && matches!(pause, Pause::Input { .. } | Pause::Closed) && self.dice.below(4) == 0 {
             let ready = self.outbox.ready().len();
-            assert_eq!(self.again(), pause);
+            let again = self.again();
+            // The last step may have filled the outbox beyond what the next one wants to see free.
+            assert!(again == pause || (again == Pause::Room && ready > 0), "{pause:?}, then {again:?}");
             assert_eq!(self.outbox.ready().len(), ready);
         }
     }

@@ -1,10 +1,9 @@
 //! In: what the handler answers. Out: the bytes of a response (RFC 9112 §4 to §7), all or nothing for heads.
 
 use super::state::{H1Exchange, Sending};
-use crate::base::{FieldFault, Limit, Limits, Misuse};
+use crate::base::{FieldFault, Limit, Limits, Misuse, Sink};
 use crate::parse::exchange::Content;
 use crate::parse::semantics::{check_field, may_be_trailer};
-use crate::read::OutboxMut;
 
 /// Room that is held back from applications: for the end of a chunked body, a fault's reply, TLS's last words.
 pub(crate) const RESERVE: u32 = 384;
@@ -18,7 +17,7 @@ impl H1Exchange {
     /// The final response's head, and as much content as there is room for.
     pub(crate) fn respond(
         &mut self,
-        out: &mut OutboxMut<'_>,
+        out: &mut impl Sink,
         limits: &Limits,
         status: u16,
         fields: Fields<'_>,
@@ -110,7 +109,7 @@ impl H1Exchange {
     }
 
     /// Content behind the head: takes what there is room for, and says how much.
-    pub(crate) fn write(&mut self, out: &mut OutboxMut<'_>, bytes: &[u8]) -> Result<usize, Misuse> {
+    pub(crate) fn write(&mut self, out: &mut impl Sink, bytes: &[u8]) -> Result<usize, Misuse> {
         let room = out.room();
         let n = match &mut self.sending {
             Sending::Waiting => return Err(Misuse::NotAnswered),
@@ -156,7 +155,7 @@ impl H1Exchange {
     }
 
     /// All the declared content is about to be put behind the head by other means; false if none is to be sent (HEAD).
-    pub(crate) fn placed(&mut self, _out: &mut OutboxMut<'_>, len: usize) -> Result<bool, Misuse> {
+    pub(crate) fn placed(&mut self, _out: &mut impl Sink, len: usize) -> Result<bool, Misuse> {
         let sent = match self.sending {
             Sending::Sized { left } if left == len as u64 => true,
             Sending::Silent => false,
@@ -167,13 +166,13 @@ impl H1Exchange {
     }
 
     /// The content is complete. Short of what was declared, the connection must end (RSP-02).
-    pub(crate) fn finish(&mut self, out: &mut OutboxMut<'_>) -> Result<(), Misuse> {
+    pub(crate) fn finish(&mut self, out: &mut impl Sink) -> Result<(), Misuse> {
         self.sending = match self.sending {
             Sending::Waiting => return Err(Misuse::NotAnswered),
             Sending::Done | Sending::Broken => return Err(Misuse::Gone),
             Sending::Sized { left } if left > 0 => Sending::Broken,
             Sending::Chunked => {
-                if !out.reborrow(0).put(&[b"0\r\n\r\n"]) {
+                if !out.put_last(&[b"0\r\n\r\n"]) {
                     return Err(Misuse::NoRoom);
                 }
                 Sending::Done
@@ -187,7 +186,7 @@ impl H1Exchange {
     /// Trailers, and with them the end (RFC 9112 §7.1.2). Where the framing has no place for them they are left out.
     pub(crate) fn trailers(
         &mut self,
-        out: &mut OutboxMut<'_>,
+        out: &mut impl Sink,
         limits: &Limits,
         fields: Fields<'_>,
     ) -> Result<(), Misuse> {
@@ -213,7 +212,7 @@ impl H1Exchange {
     /// An interim response (RFC 9110 §15.2). An HTTP/1.0 client gets none.
     pub(crate) fn inform(
         &mut self,
-        out: &mut OutboxMut<'_>,
+        out: &mut impl Sink,
         limits: &Limits,
         status: u16,
         fields: Fields<'_>,
@@ -244,7 +243,7 @@ impl H1Exchange {
     /// 101 to an upgrade, 200 to CONNECT: from here on, bytes are the handler's (RFC 9110 §7.8, §9.3.6).
     pub(crate) fn upgrade(
         &mut self,
-        out: &mut OutboxMut<'_>,
+        out: &mut impl Sink,
         limits: &Limits,
         protocol: &str,
         fields: Fields<'_>,
@@ -279,17 +278,17 @@ impl H1Exchange {
 }
 
 /// One fixed reply for each status: no input is echoed, equal causes read alike (RSP-04).
-pub(crate) fn fault_reply(out: &mut OutboxMut<'_>, status: u16, accept: &str) {
+pub(crate) fn fault_reply(out: &mut impl Sink, status: u16, accept: &str) {
     let accept: [&[u8]; 3] = match status {
         415 => [b"accept-encoding: ", accept.as_bytes(), b"\r\n"],
         _ => [b""; 3],
     };
     let line = status_line(status);
-    out.reborrow(0).put(&[&line, accept[0], accept[1], accept[2], b"content-length: 0\r\nconnection: close\r\n\r\n"]);
+    out.put_last(&[&line, accept[0], accept[1], accept[2], b"content-length: 0\r\nconnection: close\r\n\r\n"]);
 }
 
 /// 100 (Continue), once the handler reads.
-pub(crate) fn continue_reply(out: &mut OutboxMut<'_>) -> bool {
+pub(crate) fn continue_reply(out: &mut impl Sink) -> bool {
     out.put(&[&status_line(100), b"\r\n"])
 }
 
@@ -306,7 +305,7 @@ fn check_fields(fields: Fields<'_>, limits: &Limits) -> Result<usize, Misuse> {
     if size as u64 > limits.get(Limit::ResponseHeadBytes) { Err(Misuse::HeadTooLarge) } else { Ok(size) }
 }
 
-fn put_fields(out: &mut OutboxMut<'_>, fields: Fields<'_>) {
+fn put_fields(out: &mut impl Sink, fields: Fields<'_>) {
     for (name, value) in fields {
         out.append(name.as_bytes());
         out.append(b": ");
