@@ -85,7 +85,7 @@ pub(crate) enum Life {
 #[derive(Debug)]
 pub(crate) enum Engine {
     H1(h1::Receiver),
-    #[cfg(test)]
+    #[cfg(all(test, feature = "alloc"))]
     Model(crate::models::Receiver),
 }
 
@@ -192,7 +192,7 @@ impl<C: Deref<Target = Config>> Connection<C> {
     pub fn stats(&self) -> Stats {
         let visited_bytes = match &self.core.engine {
             Engine::H1(receiver) => receiver.visited(),
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             Engine::Model(_) => 0,
         };
         Stats { visited_bytes, ..self.core.stats }
@@ -204,7 +204,7 @@ impl<C: Deref<Target = Config>> Connection<C> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 impl<C: Deref<Target = Config>> Connection<C> {
     /// The same road with the HTTP/2-like engine of the tests.
     pub(crate) fn model(config: C, now: Instant) -> Connection<C> {
@@ -260,7 +260,7 @@ impl Core {
     pub(crate) fn one(&mut self) -> Option<&mut One> {
         match &mut self.exchanges {
             Exchanges::H1(one) => Some(one),
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             Exchanges::Model(_) => None,
         }
     }
@@ -290,7 +290,7 @@ impl Core {
     pub(crate) fn is_open(&mut self, id: Id) -> bool {
         match &mut self.exchanges {
             Exchanges::H1(one) => one.get(id.0).is_some_and(|x| !x.is_answered()),
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             Exchanges::Model(streams) => streams.get(id.0).is_some_and(|x| !x.is_answered()),
         }
     }

@@ -24,7 +24,7 @@ impl Core {
     fn receiver(&mut self) -> Option<&mut crate::parse::h1::Receiver> {
         match &mut self.engine {
             Engine::H1(receiver) => Some(receiver),
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             Engine::Model(_) => None,
         }
     }
@@ -33,9 +33,9 @@ impl Core {
     pub(crate) fn is_between(&self) -> bool {
         match (&self.engine, &self.exchanges) {
             (Engine::H1(receiver), Exchanges::H1(one)) => receiver.is_between() && one.current.is_none(),
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             (_, Exchanges::Model(streams)) => streams.is_empty(),
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             _ => true,
         }
     }
@@ -43,7 +43,7 @@ impl Core {
     /// What input is waited for.
     pub(crate) fn waiting(&mut self) -> Waiting {
         let (between, requests) = (self.is_between(), self.stats.requests);
-        #[cfg(test)]
+        #[cfg(all(test, feature = "alloc"))]
         if matches!(self.engine, Engine::Model(_)) && !between {
             return Waiting::Caller; // streams are open: each has its own clock, if any
         }
@@ -84,7 +84,7 @@ impl Turn<'_> {
         let plain = self.inbox.plain();
         let item = match &mut self.core.engine {
             Engine::H1(receiver) => receiver.step(plain, limits),
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             Engine::Model(_) => return Step::Again,
         };
         match item {

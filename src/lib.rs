@@ -37,7 +37,7 @@ mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod h1_road;
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 mod models;
 pub mod parse;
 mod read;

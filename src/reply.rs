@@ -9,7 +9,7 @@ use crate::read::OutboxMut;
 #[derive(Debug)]
 pub(crate) enum Exchanges {
     H1(One),
-    #[cfg(test)]
+    #[cfg(all(test, feature = "alloc"))]
     Model(crate::models::Streams),
 }
 
@@ -18,7 +18,7 @@ impl Exchanges {
     pub(crate) fn shared(&mut self, id: u64) -> Option<&mut Exchange> {
         match self {
             Exchanges::H1(one) => one.get(id).map(|x| &mut x.shared),
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             Exchanges::Model(streams) => streams.get(id).map(|x| &mut x.shared),
         }
     }
@@ -33,7 +33,7 @@ macro_rules! dispatch {
                 let $x = one.get($self.id.0).ok_or(Misuse::Gone)?;
                 $call
             }
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             Exchanges::Model(streams) => {
                 let $x = streams.get($self.id.0).ok_or(Misuse::Gone)?;
                 $call

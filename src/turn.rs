@@ -188,7 +188,7 @@ impl<'t> Turn<'t> {
         }
         match self.core.engine {
             Engine::H1(_) => self.step_h1(),
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             Engine::Model(_) => crate::models::step(self),
         }
     }
@@ -321,14 +321,14 @@ impl<'t> Turn<'t> {
         let violation = truncated.unwrap_or(Violation::new(Rule::MessageIncomplete, at));
         match self.core.engine {
             Engine::H1(_) => self.ended_h1(quiet, violation),
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             Engine::Model(_) => crate::models::ended(self, quiet),
         }
     }
 
     /// The connection is over: the exchange first, then the connection, then silence.
     fn fault(&mut self, violation: Violation) -> Step {
-        #[cfg(test)]
+        #[cfg(all(test, feature = "alloc"))]
         if matches!(self.core.engine, Engine::Model(_)) {
             return crate::models::fault(self, violation);
         }
@@ -452,7 +452,7 @@ impl<'t> Turn<'t> {
         let plain = self.inbox.plain();
         let lines = match engine {
             Engine::H1(_) => plain,
-            #[cfg(test)]
+            #[cfg(all(test, feature = "alloc"))]
             Engine::Model(receiver) => receiver.arena(),
         };
         let bytes = |lent: Lent| match lent {

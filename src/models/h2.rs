@@ -40,7 +40,7 @@ pub(crate) struct Receiver {
     /// What the peer may still send, all streams together.
     room: u32,
     said_goodbye: bool,
-    /// A reset was told: others first (DESIGN: one peer reset a turn).
+    /// A reset was told: others first, so that a flood of them costs a turn each.
     reset: bool,
 }
 

@@ -123,7 +123,7 @@ impl OutboxMut<'_> {
         self.at.sent
     }
 
-    #[cfg(feature = "tls")]
+    #[cfg(any(test, feature = "tls"))]
     pub(crate) fn sealing(&mut self, layout: Option<Sealing>) {
         self.at.sealing = layout;
     }

@@ -4,6 +4,7 @@
 mod chunk;
 mod head;
 mod receive;
+mod scan;
 pub(crate) mod send;
 pub(crate) mod state;
 

@@ -8,7 +8,8 @@
 //! ```
 
 use super::chunk::{Chunks, Piece};
-use super::head::{self, Budget, Facts, HeadSpans, Scan, Scanner};
+use super::head::{self, Facts, HeadSpans};
+use super::scan::{Budget, Scan, Scanner};
 use crate::base::{Limit, Limits, Rule, Span, Violation};
 use crate::parse::semantics::is_token_byte;
 
@@ -211,14 +212,14 @@ impl Receiver {
 
     fn head(&mut self, plain: &[u8], limits: &Limits, mut scanner: Scanner) -> Result<Item, Violation> {
         let before = scanner.scanned();
-        let found = head::read(&mut scanner, plain, limits);
+        let found = scanner.scan(plain, limits);
         self.visited += u64::from(scanner.scanned().saturating_sub(before));
-        let Some((spans, facts)) = found? else {
+        let Scan::End(len) = found? else {
             self.phase = Phase::Head(scanner);
             return Ok(Item::Need { want: 1 });
         };
-        let len = spans.len;
         self.visited += u64::from(len);
+        let (spans, facts) = head::parse(plain.get(..len as usize).unwrap_or_default(), limits)?;
         self.facts = facts;
         self.phase = match facts.content_length {
             _ if facts.chunked => Phase::Chunk(Chunks::new()),

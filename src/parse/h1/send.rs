@@ -184,12 +184,7 @@ impl H1Exchange {
     }
 
     /// Trailers, and with them the end (RFC 9112 §7.1.2). Where the framing has no place for them they are left out.
-    pub(crate) fn trailers(
-        &mut self,
-        out: &mut impl Sink,
-        limits: &Limits,
-        fields: Fields<'_>,
-    ) -> Result<(), Misuse> {
+    pub(crate) fn trailers(&mut self, out: &mut impl Sink, limits: &Limits, fields: Fields<'_>) -> Result<(), Misuse> {
         let size = check_fields(fields, limits)?;
         if fields.iter().any(|f| !may_be_trailer(f.0.as_bytes())) {
             return Err(Misuse::Field(FieldFault::Trailer));
