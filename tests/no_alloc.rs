@@ -1,216 +1,294 @@
-//! HTTP/1.1 without an allocator, and every road without an allocation per request in steady state.
-//!
-//! `cargo test -p vestibule --no-default-features --test no_alloc` runs it without the features as well.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-#![allow(unsafe_code)] // a global allocator cannot be had without
+//! What costs no allocation: everything in HTTP/1.1 without an allocator's features, and with them every request in steady
+//! state. Runs with `--no-default-features` too.
+#![allow(missing_docs, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use vestibule::{Config, Connection, Content, Event, Expect, Inbox, Instant, Limits, Outbox, Pause};
 
+use vestibule::{Config, Connection, Content, End, Event, Expect, Inbox, Instant, Limits, Outbox, Pause};
+
+#[cfg(feature = "tls")]
+#[path = "support/site.rs"]
+mod site;
+
+/// Counts what each thread asks for.
 struct Counting;
 
 thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
+    static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: everything is handed to the system's allocator unchanged; the counter is a plain thread-local without a destructor.
+fn count() {
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: everything is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|c| c.set(c.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`.
+        count();
+        // SAFETY: the caller's contract is ours.
         unsafe { System.alloc(layout) }
     }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: `at` came from `alloc` above.
-        unsafe { System.dealloc(at, layout) }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is ours.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's contract is ours.
+        unsafe { System.realloc(pointer, layout, size) }
     }
 }
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of this thread while `act` runs.
-fn allocations(act: impl FnOnce()) -> u64 {
-    let before = COUNT.with(Cell::get);
-    act();
-    COUNT.with(Cell::get) - before
+/// How many allocations that takes on this thread.
+fn allocations(run: impl FnOnce()) -> u64 {
+    let before = CALLS.with(Cell::get);
+    run();
+    CALLS.with(Cell::get) - before
 }
 
 static CONFIG: Config = Config::new(Limits::DEFAULT);
 
-/// Answers by path, with nothing of its own.
-fn handle(event: Event<'_>) {
+/// What a handler without an allocator does; bytes of the body that came.
+fn handle(event: Event<'_>, body: &mut usize) {
     match event {
-        Event::Request(mut q) => match q.head.path() {
-            "/hello" => q.reply.text(200, "Hello, world!").unwrap(),
-            "/whole" => {
-                q.reply.expect(Expect::Whole { max: 1000 });
+        Event::Request(mut request) => {
+            *body = 0;
+            if request.head.method == "CONNECT" || request.head.path() == "/upgrade" {
+                request.reply.upgrade("echo", &[]).expect("it was asked for");
+            } else if request.head.path() == "/whole" {
+                request.reply.expect(Expect::Whole { max: 10_000 });
+            } else if !request.has_body {
+                match request.head.path() {
+                    "/json" => request.reply.json(200, &[1, 2, 3]).expect("room"),
+                    "/stream" => {
+                        request.reply.inform(103, &[("link", "</x>")]).expect("room");
+                        request.reply.respond(200, &[("trailer", "x-sum")], Content::Streamed).expect("room");
+                        request.reply.write(b"some content").expect("room");
+                        request.reply.trailers(&[("x-sum", "12")]).expect("room");
+                    }
+                    _ => request.reply.text(200, "hello").expect("room"),
+                }
             }
-            "/upgrade" => q.reply.upgrade("echo", &[]).unwrap(),
-            "/chunked" => {
-                q.reply.respond(200, &[], Content::Streamed).unwrap();
-                q.reply.write(b"hello").unwrap();
-                q.reply.trailers(&[("x-sum", "5")]).unwrap();
-            }
-            _ if !q.has_body => q.reply.text(404, "").unwrap(),
-            _ => {}
-        },
-        Event::Body(mut b) if b.whole => {
-            b.reply.respond(200, &[], Content::Whole(b.bytes)).unwrap();
         }
-        Event::Body(mut b) if b.last => b.reply.text(200, "read").unwrap(),
-        Event::Tunnel(mut t) => {
-            t.reply.write(t.bytes).unwrap();
+        Event::Body(mut part) => {
+            *body += part.bytes.len();
+            if part.last {
+                let status = if *body == 0 { 204 } else { 200 };
+                part.reply.respond(status, &[], Content::Whole(&[b'e'; 100][..(*body).min(100)])).expect("room");
+            }
+        }
+        Event::Trailers(mut trailers) => trailers.reply.text(200, "with trailers").expect("room"),
+        Event::Tunnel(mut tunnel) => {
+            tunnel.reply.write(tunnel.bytes).expect("room");
+            if tunnel.last {
+                tunnel.reply.finish().expect("open");
+            }
         }
         _ => {}
     }
 }
 
-/// Feeds `input` to a fresh connection over arrays, `cut` bytes at a time; gives back what was sent.
-fn serve(input: &[u8], cut: usize, sent: &mut [u8; 4096]) -> usize {
-    let mut connection = Connection::new(&CONFIG, Instant::ZERO);
-    let (mut inbox, mut outbox) = (Inbox::new([0u8; 2048]), Outbox::new([0u8; 2048]));
-    let mut n = 0;
-    for mut piece in input.chunks(cut) {
-        while !piece.is_empty() {
-            piece = &piece[inbox.fill(piece)..];
-            loop {
-                let mut turn = connection.turn(Instant::ZERO, &mut inbox, &mut outbox).unwrap();
-                while let Some(event) = turn.next() {
-                    handle(event);
-                }
-                let pause = turn.finish();
-                let ready = outbox.ready();
-                sent[n..n + ready.len()].copy_from_slice(ready);
-                n += ready.len();
-                let len = ready.len();
-                outbox.wrote(len);
-                if !matches!(pause, Pause::Yield | Pause::Room) {
-                    break;
-                }
+/// Plays `wire` in pieces, on the stack alone; how it ended, what was sent, how often it was allocated.
+fn play(wire: &[u8], piece: usize) -> (Option<End>, String, u64) {
+    let (mut sent, mut len) = ([0u8; 16_384], 0);
+    let mut end = None;
+    let count = allocations(|| {
+        let mut connection: Connection<&'static Config> = Connection::new(&CONFIG, Instant::ZERO);
+        let (mut inbox, mut outbox) = (Inbox::new([0u8; 2048]), Outbox::new([0u8; 2048]));
+        let (mut rest, mut body) = (wire, 0);
+        loop {
+            let n = inbox.fill(&rest[..piece.min(rest.len())]);
+            rest = &rest[n..];
+            if rest.is_empty() {
+                inbox.end();
+            }
+            let Ok(mut turn) = connection.turn(Instant::ZERO, &mut inbox, &mut outbox) else { return };
+            while let Some(event) = turn.next() {
+                handle(event, &mut body);
+            }
+            let pause = turn.finish();
+            let ready = outbox.ready();
+            sent[len..len + ready.len()].copy_from_slice(ready);
+            len += ready.len();
+            outbox.wrote(usize::MAX);
+            if pause == Pause::Closed {
+                break;
             }
         }
-    }
-    n
+        end = connection.end();
+        connection.shed();
+    });
+    (end, String::from_utf8_lossy(&sent[..len]).into_owned(), count)
 }
 
 #[test]
-fn http_1_1_needs_no_allocator() {
-    let conversations: [(&str, &[u8], &[&str]); 7] = [
+fn http_1_needs_no_allocator() {
+    let cases: &[(&str, &[u8], &[&str])] = &[
+        ("GET", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", &["200 OK", "hello"]),
+        ("HEAD", b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n", &["content-length: 5"]),
+        ("JSON", b"GET /json HTTP/1.1\r\nhost: a\r\n\r\n", &["[1,2,3]"]),
+        ("a stream", b"GET /stream HTTP/1.1\r\nhost: a\r\n\r\n", &["103 Early", "c\r\nsome content", "x-sum: 12"]),
+        ("a body", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody", &["eeee"]),
+        ("a whole body", b"POST /whole HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody", &["eeee"]),
         (
-            "pipelined",
-            b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\nHEAD /hello HTTP/1.1\r\nhost: a\r\n\r\n",
-            &["Hello, world!", "content-length: 13"],
-        ),
-        ("whole", b"POST /whole HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello", &["\r\n\r\nhello"]),
-        (
-            "streamed",
-            b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx: y\r\n\r\n",
-            &[],
-        ),
-        ("chunked answer", b"GET /chunked HTTP/1.1\r\nhost: a\r\n\r\n", &["5\r\nhello\r\n0\r\nx-sum: 5\r\n\r\n"]),
-        (
-            "upgrade",
-            b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nbytes",
-            &["101 Switching", "bytes"],
+            "100",
+            b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\nbody",
+            &["100 Continue", "eeee"],
         ),
         (
-            "continue",
-            b"POST /whole HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\nx",
-            &["100 Continue"],
+            "chunks and trailers",
+            b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4;a=b\r\nbody\r\n0\r\nx: y\r\n\r\n",
+            &["with trailers"],
         ),
-        ("fault", b"GET /hello HTTP/1.1\r\nhost: a\nx: y\r\n\r\n", &["400 Bad Request"]),
+        (
+            "pipelining",
+            b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /json HTTP/1.1\r\nhost: a\r\n\r\n",
+            &["hello", "[1,2,3]"],
+        ),
+        (
+            "an upgrade",
+            b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nparrot",
+            &["101 Sw", "parrot"],
+        ),
+        ("CONNECT", b"CONNECT b:1 HTTP/1.1\r\nhost: b:1\r\n\r\nparrot", &["200 OK", "parrot"]),
+        ("a bad line", b"GET  / HTTP/1.1\r\n\r\n", &["400 Bad Request"]),
+        ("a bad field", b"GET / HTTP/1.1\r\nhost: a\r\nx y: z\r\n\r\n", &["400 Bad Request"]),
+        ("a bad chunk", b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nx", &["400 Bad Request"]),
+        ("an end too soon", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nbody", &["400 Bad Request"]),
+        ("HTTP/1.0", b"GET /stream HTTP/1.0\r\n\r\n", &["some content"]),
     ];
-    for (name, input, answers) in conversations {
-        for cut in [1, 7, 4096] {
-            let (mut sent, mut n) = ([0u8; 4096], 0);
-            assert_eq!(allocations(|| n = serve(input, cut, &mut sent)), 0, "{name}, {cut} at a time");
-            let text = String::from_utf8_lossy(&sent[..n]);
-            for answer in answers {
-                assert!(text.contains(answer), "{name}: {text}");
-            }
+    for (name, wire, texts) in cases {
+        for piece in [1, 7, 2048] {
+            let (end, sent, count) = play(wire, piece);
+            assert_eq!(count, 0, "{name}, {piece} at a time");
+            assert!(end.is_some() && texts.iter().all(|text| sent.contains(text)), "{name}: {sent}");
         }
     }
+}
+
+/// Without an allocator what does not fit the inbox whole cannot be gathered, and codings are unknown.
+#[test]
+#[cfg(not(feature = "alloc"))]
+fn what_needs_an_allocator_is_refused_without_one() {
+    let (_, sent, count) =
+        play(b"POST /whole HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", 2048);
+    assert!(sent.starts_with("HTTP/1.1 413") && count == 0, "{sent}");
+    let (_, sent, count) =
+        play(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nbody", 2048);
+    assert!(sent.starts_with("HTTP/1.1 415") && count == 0, "{sent}");
+}
+
+/// A connection with heap buffers, fed until it waits for more.
+#[cfg(feature = "alloc")]
+struct Road {
+    connection: Connection<std::sync::Arc<Config>>,
+    inbox: Inbox<Vec<u8>>,
+    outbox: Outbox<Vec<u8>>,
+    body: usize,
 }
 
 #[cfg(feature = "alloc")]
-#[test]
-fn a_coded_body_allocates_for_the_first_one_only() {
-    use std::io::Write;
-    let mut coder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
-    coder.write_all(&b"six stages ".repeat(60)).unwrap();
-    let body = coder.finish().unwrap();
-    let head =
-        format!("POST /whole HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
-    let request = [head.as_bytes(), &body].concat();
-    let mut connection = Connection::new(&CONFIG, Instant::ZERO);
-    let (mut inbox, mut outbox) = (Inbox::new(vec![0; 4096]), Outbox::new(vec![0; 4096]));
-    let mut once = || {
-        inbox.fill(&request);
-        let mut turn = connection.turn(Instant::ZERO, &mut inbox, &mut outbox).unwrap();
-        while let Some(event) = turn.next() {
-            handle(event);
+impl Road {
+    fn new(config: Config) -> Road {
+        Road {
+            inbox: Inbox::new(vec![0; config.inbox_bytes()]),
+            outbox: Outbox::new(vec![0; 32_768]),
+            connection: Connection::new(std::sync::Arc::new(config), Instant::ZERO),
+            body: 0,
         }
-        assert_eq!(turn.finish(), Pause::Input { want: 1 });
-        let n = outbox.ready().len();
-        assert!(n > 660);
-        outbox.wrote(n);
-    };
-    assert!(allocations(&mut once) > 0);
-    for _ in 0..50 {
-        assert_eq!(allocations(&mut once), 0);
+    }
+
+    /// Bytes that were sent.
+    fn feed(&mut self, mut wire: &[u8], mut send: impl FnMut(&[u8])) {
+        loop {
+            let n = self.inbox.fill(wire);
+            wire = &wire[n..];
+            let mut turn =
+                self.connection.turn(Instant::ZERO, &mut self.inbox, &mut self.outbox).expect("our own buffers");
+            while let Some(event) = turn.next() {
+                handle(event, &mut self.body);
+            }
+            let pause = turn.finish();
+            let ready = self.outbox.ready().len();
+            send(self.outbox.ready());
+            self.outbox.wrote(ready);
+            if n == 0 && ready == 0 && pause != Pause::Yield {
+                return;
+            }
+        }
     }
 }
 
-#[cfg(feature = "tls")]
 #[test]
-fn nothing_is_allocated_for_a_request_over_tls() {
-    use rustls::pki_types::{PrivateKeyDer, ServerName};
-    use std::io::Write;
-    use std::sync::Arc;
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let server = rustls::ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut client =
-        rustls::ClientConnection::new(Arc::new(client), ServerName::try_from("localhost").unwrap()).unwrap();
-    let config = Arc::new(Config::new(Limits::DEFAULT).with_tls(vestibule::decrypt::TlsConfig::new(server)));
-    let mut connection = Connection::new(config.clone(), Instant::ZERO);
-    let (mut inbox, mut outbox) = (Inbox::new(vec![0; config.inbox_bytes()]), Outbox::new(vec![0; 16_384]));
-    for round in 0..40 {
-        if round > 2 {
-            client.writer().write_all(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-        }
-        let mut flight = vec![];
-        while client.wants_write() {
-            client.write_tls(&mut flight).unwrap();
-        }
-        let count = allocations(|| {
-            inbox.fill(&flight);
-            let mut turn = connection.turn(Instant::ZERO, &mut inbox, &mut outbox).unwrap();
-            while let Some(event) = turn.next() {
-                handle(event);
-            }
-            let _ = turn.finish();
-        });
-        assert!(round <= 2 || count == 0, "round {round}: {count}");
-        client.read_tls(&mut outbox.ready()).unwrap();
-        client.process_new_packets().unwrap();
-        let n = outbox.ready().len();
-        outbox.wrote(n);
+#[cfg(feature = "alloc")]
+fn a_plain_get_costs_nothing() {
+    let wire = b"GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n\r\n".repeat(100);
+    let mut road = Road::new(Config::new(Limits::DEFAULT));
+    for piece in [1, 7, 100, wire.len()] {
+        let mut sent = 0;
+        let count = allocations(|| wire.chunks(piece).for_each(|part| road.feed(part, |bytes| sent += bytes.len())));
+        assert_eq!(count, 0, "{piece} at a time, the first request included");
+        assert!(sent > 100 * 60);
     }
-    assert_eq!(connection.stats().requests, 37);
+    assert_eq!(road.connection.stats().requests, 400);
+}
+
+#[test]
+#[cfg(feature = "alloc")]
+fn a_coded_body_costs_something_once() {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    encoder.write_all(&b"some text that repeats itself, ".repeat(200)).expect("a vector");
+    let body = encoder.finish().expect("a vector");
+    for path in ["/", "/whole"] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let one = [head.as_bytes(), &body].concat();
+        let mut road = Road::new(Config::new(Limits::DEFAULT));
+        let first = allocations(|| road.feed(&one, |_| {}));
+        assert!(first > 0, "the decoder, and what gathers");
+        let many = one.repeat(50);
+        for piece in [13, 1000, many.len()] {
+            let count = allocations(|| many.chunks(piece).for_each(|part| road.feed(part, |_| {})));
+            assert_eq!(count, 0, "{path}, {piece} at a time");
+        }
+        assert_eq!((road.body, road.connection.stats().requests), (6_200, 151));
+    }
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn a_get_over_tls_costs_nothing_after_the_handshake() {
+    let (tls, client) = site::site();
+    let (mut road, mut client) = (Road::new(Config::new(Limits::DEFAULT).with_tls(tls)), site::Client::new(&client));
+    let mut wire = client.wire();
+    while client.is_handshaking() || !wire.is_empty() {
+        let mut heard = Vec::new();
+        road.feed(&wire, |bytes| heard.extend_from_slice(bytes));
+        client.hear(&heard);
+        wire = client.wire();
+    }
+    let get = b"GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n\r\n";
+    let first = client.say(get, 100);
+    let mut heard = Vec::new();
+    road.feed(&first, |bytes| heard.extend_from_slice(bytes));
+    client.hear(&heard);
+    heard = Vec::with_capacity(1 << 20);
+    for (record, piece) in [(10, 11), (35, 100), (16_384, 1_000), (16_384, 100_000)] {
+        let wire = client.say(&get.repeat(200), record);
+        heard.clear();
+        let count =
+            allocations(|| wire.chunks(piece).for_each(|part| road.feed(part, |bytes| heard.extend_from_slice(bytes))));
+        assert_eq!(count, 0, "records of {record}, {piece} at a time");
+        client.hear(&heard);
+    }
+    assert_eq!(String::from_utf8_lossy(&client.heard).matches("hello").count(), 801);
 }

@@ -11,6 +11,8 @@ mod client;
 mod generate;
 #[path = "promises/limits.rs"]
 mod limits;
+#[path = "promises/road.rs"]
+mod road;
 mod support;
 
 use std::sync::Arc;
@@ -19,8 +21,9 @@ use chaos::{Chaos, Dice};
 use client::responses;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use vestibule::rehearsal::{Handler, Input, Pieces, Rehearsal};
-use vestibule::{Config, Connection, Content, Event, Inbox, Instant, Limit, Limits, Outbox, Pause, Reply, Wait, Why};
+use road::Road;
+use vestibule::rehearsal::{Input, Pieces, Rehearsal};
+use vestibule::{Config, Connection, Content, Event, Inbox, Instant, Limit, Limits, Outbox, Pause, Reply, Why};
 
 /// So many cases, the same in every run; `PROPTEST_CASES` and `PROPTEST_RNG_SEED` make it a longer and another hunt.
 fn cases(cases: u32) -> ProptestConfig {
@@ -75,7 +78,7 @@ fn methods(said: &str) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(cases(1200))]
+    #![proptest_config(cases(3000))]
 
     /// Rule 1. Any split of the input gives the same transcript; another size of the outbox the same but for the sizes of chunks.
     #[test]
@@ -134,118 +137,6 @@ proptest! {
     }
 }
 
-// ---- a well-behaved caller ----
-
-struct Road {
-    connection: Connection<Arc<Config>>,
-    inbox: Inbox<Vec<u8>>,
-    outbox: Outbox<Vec<u8>>,
-    handler: Handler,
-    now: Instant,
-    pause: Pause,
-    events: usize,
-    sent: Vec<u8>,
-    /// The peer reads what is sent.
-    reads: bool,
-    turns: u64,
-}
-
-impl Road {
-    fn new(config: Arc<Config>) -> Road {
-        Road {
-            inbox: Inbox::new(vec![0; config.inbox_bytes()]),
-            outbox: Outbox::new(vec![0; 16_384]),
-            connection: Connection::new(config, Instant::ZERO),
-            handler: Handler::default(),
-            now: Instant::ZERO,
-            pause: Pause::Yield,
-            events: 0,
-            sent: Vec::new(),
-            reads: true,
-            turns: 0,
-        }
-    }
-
-    fn feed(&mut self, mut bytes: &[u8]) {
-        loop {
-            let n = self.inbox.fill(bytes);
-            bytes = &bytes[n..];
-            self.run();
-            if bytes.is_empty() || n == 0 {
-                return;
-            }
-        }
-    }
-
-    fn at(&mut self, millis: u64) {
-        self.now = Instant::from_millis(millis);
-        self.run();
-    }
-
-    /// Turns until nothing more happens.
-    fn run(&mut self) {
-        loop {
-            let (events, waiting) = (self.events, self.inbox.len());
-            self.turn(|_| {});
-            let sent = if self.reads { self.outbox.ready().len() } else { 0 };
-            self.sent.extend_from_slice(&self.outbox.ready()[..sent]);
-            self.outbox.wrote(sent);
-            let happened = self.events > events || self.inbox.len() < waiting || sent > 0 || self.pause == Pause::Yield;
-            if !happened || self.pause == Pause::Closed {
-                return;
-            }
-        }
-    }
-
-    fn turn(&mut self, answer: impl FnOnce(&mut Reply<'_>)) {
-        let mut turn = self.connection.turn(self.now, &mut self.inbox, &mut self.outbox).expect("our own buffers");
-        if let Pause::Caller(Wait::Reply(id) | Wait::Release(id)) = self.pause
-            && let Some(mut reply) = turn.reply(id)
-        {
-            answer(&mut reply);
-        }
-        while let Some(event) = turn.next() {
-            self.events += 1;
-            let _ = self.handler.on(event);
-        }
-        while let Some(job) = turn.job() {
-            self.events += 1;
-            turn.done(job.run());
-        }
-        self.pause = turn.finish();
-        self.turns += 1;
-    }
-
-    /// Whatever state it is in, it ends: the peer goes, the handler gives up, time passes.
-    fn end(&mut self) {
-        for round in 0.. {
-            if self.pause == Pause::Closed {
-                return;
-            }
-            assert!(round < 20, "it does not end: {:?}", self.pause);
-            self.inbox.end();
-            if let Pause::Caller(Wait::Reply(id) | Wait::Release(id)) = self.pause {
-                let mut turn = self.connection.turn(self.now, &mut self.inbox, &mut self.outbox).expect("our own buffers");
-                turn.reply(id).expect("it is waited for").abort();
-                let _ = turn.finish();
-            }
-            self.reads = true;
-            self.run();
-        }
-    }
-
-    fn linear(&self, input: usize) {
-        let (stats, input) = (self.connection.stats(), input as u64);
-        assert!(stats.visited_bytes <= 2 * input, "{stats:?} for {input}");
-        assert!(stats.moved_bytes <= input, "{stats:?} for {input}");
-        assert!(stats.units <= 4 * input + 4 * self.turns + 64, "{stats:?} for {input}, {} turns", self.turns);
-    }
-
-    fn status(&self) -> Option<u16> {
-        responses(&self.sent, &[]).expect("valid output").last().map(|r| r.status)
-    }
-}
-
 // ---- rule 4: work is linear ----
 
 #[test]
@@ -271,7 +162,12 @@ fn linear_work() {
     assert!(road.connection.stats().visited_bytes <= 16 && road.connection.stats().units <= 8);
 
     // 10^5 chunks of a byte, whole and in pieces.
-    let chunks = [&b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"[..], &b"1\r\nx\r\n".repeat(100_000), b"0\r\n\r\n"].concat();
+    let chunks = [
+        &b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"[..],
+        &b"1\r\nx\r\n".repeat(100_000),
+        b"0\r\n\r\n",
+    ]
+    .concat();
     for piece in [1, 7, 1000, chunks.len()] {
         let mut road = Road::new(config());
         for part in chunks.chunks(piece) {
@@ -309,7 +205,11 @@ fn absorbs_everything(road: &mut Road, dice: &mut Dice, what: &str) {
         road.at(dice.below(1 << 40) as u64);
         assert_eq!((road.pause, road.inbox.is_empty()), (Pause::Closed, true), "{what}");
     }
-    assert_eq!((road.events, road.sent.len(), road.connection.end()), (events, sent, end), "{what}: something behind the end");
+    assert_eq!(
+        (road.events, road.sent.len(), road.connection.end()),
+        (events, sent, end),
+        "{what}: something behind the end"
+    );
     assert!(road.outbox.is_empty() && road.connection.deadline().is_none(), "{what}");
 }
 
@@ -340,7 +240,11 @@ fn finality() {
         absorbs_everything(&mut road, &mut dice, &script.path.display().to_string());
     }
     // A request behind one that ends the connection is never read.
-    for first in ["GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "GET /\r\n", "GET /abort HTTP/1.1\r\nhost: a\r\n\r\n"] {
+    for first in [
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        "GET /\r\n",
+        "GET /abort HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
         let mut road = Road::new(config());
         road.feed(first.as_bytes());
         let events = road.events;
@@ -381,7 +285,8 @@ impl Calls {
         let fields = [&[][..], &[("x-a", "b")], &[("x", "a\nb")], &[("transfer-encoding", "chunked")]][dice.below(4)];
         match dice.below(12) {
             0..=2 => {
-                let content = [Content::Whole(&bytes), Content::Sized(bytes.len() as u64), Content::Streamed][dice.below(3)];
+                let content =
+                    [Content::Whole(&bytes), Content::Sized(bytes.len() as u64), Content::Streamed][dice.below(3)];
                 if let Ok(n) = reply.respond(status, fields, content) {
                     self.head = Some(status);
                     self.body.extend_from_slice(&bytes[..n]);
@@ -467,7 +372,7 @@ proptest! {
         let short = !silent && calls.declared.is_some_and(|n| (calls.body.len() as u64) < n);
         prop_assert_eq!(last.complete, !short);
         prop_assert!(!short || outbox.finished() || !calls.finished, "a shortfall ends the connection");
-        prop_assert!(!last.trailers.is_empty() == (calls.trailers && !silent && last.get("transfer-encoding").is_some()));
+        prop_assert!(last.trailers.is_empty() != (calls.trailers && !silent && last.get("transfer-encoding").is_some()));
     }
 }
 
@@ -553,7 +458,8 @@ fn idleness() {
     }
     let mut road = Road::new(with(&[(Limit::ConnectionRequests, 3)]));
     road.feed(&get.repeat(5));
-    let closes: Vec<_> = responses(&road.sent, &[]).expect("valid").iter().map(|r| r.get("connection").is_some()).collect();
+    let closes: Vec<_> =
+        responses(&road.sent, &[]).expect("valid").iter().map(|r| r.get("connection").is_some()).collect();
     assert_eq!(closes, [false, false, true]);
 }
 
@@ -569,7 +475,9 @@ fn broken_clocks() {
     road.at(0);
     assert_eq!(road.status(), Some(408));
     // TIM-07: a jump to the end of time fires what is due, once, in every state.
-    for first in [&b""[..], b"GET", HEAD, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /never HTTP/1.1\r\nhost: a\r\n\r\n"] {
+    for first in
+        [&b""[..], b"GET", HEAD, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /never HTTP/1.1\r\nhost: a\r\n\r\n"]
+    {
         let mut road = Road::new(config());
         road.feed(first);
         let waits_for_us = matches!(road.pause, Pause::Caller(_));

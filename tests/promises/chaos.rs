@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use vestibule::decode::job::Done;
-use vestibule::{Config, Connection, Content, Event, Expect, Id, Inbox, Instant, Misuse, Outbox, Pause, Reply, Turn, Wait};
+use vestibule::{
+    Config, Connection, Content, Event, Expect, Id, Inbox, Instant, Misuse, Outbox, Pause, Reply, Turn, Wait,
+};
 
 /// xorshift64*.
 pub struct Dice(pub u64);
@@ -41,7 +43,8 @@ pub struct Chaos {
 fn act(reply: &mut Reply<'_>, dice: &mut Dice) -> String {
     let bytes = [b'x'; 3000];
     let some = &bytes[..dice.below(3000)];
-    let fields: &[(&str, &str)] = [&[][..], &[("x", "y")], &[("x", "a\r\nb")], &[("content-length", "3")], &[("connection", "x")]][dice.below(5)];
+    let fields: &[(&str, &str)] =
+        [&[][..], &[("x", "y")], &[("x", "a\r\nb")], &[("content-length", "3")], &[("connection", "x")]][dice.below(5)];
     let status = [200, 204, 304, 205, 500, 100, 101, 99, 600, 0][dice.below(10)];
     match dice.below(16) {
         0 => format!("{:?}", reply.text(200, "some text")),
@@ -55,7 +58,9 @@ fn act(reply: &mut Reply<'_>, dice: &mut Dice) -> String {
         9 => format!("{:?}", reply.upgrade(["echo", "a b", ""][dice.below(3)], fields)),
         10 => {
             let max = dice.below(5000) as u32;
-            let how = [Expect::Stream, Expect::Manual, Expect::Discard, Expect::Whole { max }, Expect::WholeByJob { max }][dice.below(5)];
+            let how =
+                [Expect::Stream, Expect::Manual, Expect::Discard, Expect::Whole { max }, Expect::WholeByJob { max }]
+                    [dice.below(5)];
             reply.expect(how);
             String::new()
         }

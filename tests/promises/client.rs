@@ -70,9 +70,15 @@ fn response<'b>(bytes: &'b [u8], method: &str) -> Result<(Response, &'b [u8]), S
     let (head, rest) = section(rest).ok_or("no end of the head")?;
     let first = std::str::from_utf8(first).map_err(|e| e.to_string())?;
     let status = first.strip_prefix("HTTP/1.1 ").and_then(|s| s.get(..3)?.parse::<u16>().ok()).ok_or(first)?;
-    let mut response = Response { status, fields: fields(head)?, body: Vec::new(), trailers: Vec::new(), complete: true };
-    let lengths: Vec<usize> =
-        response.fields.iter().filter(|f| f.0 == "content-length").map(|f| f.1.parse()).collect::<Result<_, _>>().map_err(|_| "a length")?;
+    let mut response =
+        Response { status, fields: fields(head)?, body: Vec::new(), trailers: Vec::new(), complete: true };
+    let lengths: Vec<usize> = response
+        .fields
+        .iter()
+        .filter(|f| f.0 == "content-length")
+        .map(|f| f.1.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|_| "a length")?;
     let codings: Vec<_> = response.fields.iter().filter(|f| f.0 == "transfer-encoding").collect();
     if lengths.len() + codings.len() > 1 || codings.iter().any(|c| c.1 != "chunked") {
         return Err(format!("framing that contradicts itself: {:?}", response.fields));
@@ -82,7 +88,11 @@ fn response<'b>(bytes: &'b [u8], method: &str) -> Result<(Response, &'b [u8]), S
         return Ok((response, &[]));
     }
     if status < 200 || status == 204 {
-        return if lengths.len() + codings.len() > 0 { Err(format!("{status} with framing")) } else { Ok((response, rest)) };
+        return if lengths.len() + codings.len() > 0 {
+            Err(format!("{status} with framing"))
+        } else {
+            Ok((response, rest))
+        };
     }
     if status == 304 || method == "HEAD" {
         return Ok((response, rest));

@@ -154,7 +154,8 @@ pub fn chunk_overhead() {
         let one = format!("1;{}\r\nx\r\n", "e".repeat(24));
         chunks([one.repeat(18).as_bytes(), format!("0;{}\r\n\r\n", "e".repeat(extra)).as_bytes()].concat())
     };
-    let outcome = |extra| fault(&play(Limit::ChunkOverheadBytes, value, &wire(extra), Pieces::Whole)).map(str::to_string);
+    let outcome =
+        |extra| fault(&play(Limit::ChunkOverheadBytes, value, &wire(extra), Pieces::Whole)).map(str::to_string);
     let first = (1..240).find(|&extra| outcome(extra).is_some()).expect("it ends");
     let fault = outcome(first).expect("found");
     assert!(fault.contains("ChunkOverhead") && fault.ends_with("chunk_overhead_bytes is 256"), "{fault}");
