@@ -193,3 +193,47 @@ fn a_response_that_was_given_whole_is_complete_with_its_last_byte() {
     assert_eq!(requests, 2);
     assert_eq!(sent.matches('q').count(), 20_000);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// P-9: what we send in chunks, with trailers, is what we receive.
+    #[test]
+    fn chunks_sent_are_chunks_received(parts in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), 0..6)) {
+        use vestibule::parse::h1::{Item, Receiver};
+        let mut connection = Connection::new(Arc::new(Config::new(Limits::DEFAULT)), Instant::ZERO);
+        let (mut inbox, mut outbox) = (Inbox::new(vec![0; 4_096]), Outbox::new(vec![0; 8_192]));
+        inbox.fill(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut turn = connection.turn(Instant::ZERO, &mut inbox, &mut outbox).unwrap();
+        let Some(Event::Request(mut q)) = turn.next() else { panic!("a request") };
+        q.reply.respond(200, &[], Content::Streamed).unwrap();
+        for part in &parts {
+            proptest::prop_assert_eq!(q.reply.write(part).unwrap(), part.len());
+        }
+        q.reply.trailers(&[("x-sum", "1")]).unwrap();
+        let _ = turn.finish();
+        let sent = outbox.ready();
+        let head = sent.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        let wire = [b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n", &sent[head..]].concat();
+        let (mut receiver, mut rest, mut body) = (Receiver::new(), &wire[..], vec![]);
+        loop {
+            match receiver.step(rest, &Limits::DEFAULT).unwrap() {
+                Item::Head { spans, .. } => rest = &rest[spans.len as usize..],
+                Item::Skip { len } => rest = &rest[len..],
+                Item::Data { len, .. } => {
+                    body.extend_from_slice(&rest[..len]);
+                    receiver.took(len);
+                    rest = &rest[len..];
+                }
+                Item::Trailers { fields, len } => {
+                    proptest::prop_assert_eq!(fields.of(rest), b"x-sum: 1\r\n");
+                    rest = &rest[len..];
+                }
+                Item::Done => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        proptest::prop_assert_eq!(body, parts.concat());
+        proptest::prop_assert!(rest.is_empty());
+    }
+}

@@ -304,6 +304,8 @@ impl H2 {
             let granting = !self.grants.is_empty() && self.at_a_boundary();
             let idle = !granting && !happened && n == 0 && self.inbox.len() == before && self.pause != Pause::Yield;
             if idle || self.pause == Pause::Closed {
+                let Exchanges::Model(streams) = &self.connection.core().exchanges else { panic!() };
+                assert!(streams.open.iter().all(|s| s.lent == 0), "every loan has ended");
                 return;
             }
         }
