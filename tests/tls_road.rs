@@ -2,38 +2,18 @@
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/site.rs"]
+mod site;
+
+use site::site_for as site;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use vestibule::decrypt::TlsConfig;
 use vestibule::rehearsal::Handler;
 use vestibule::{Config, Connection, End, Event, Inbox, Instant, Limits, Outbox, Pause, Rule, Wait, Why};
-
-/// A server's configuration and a client's that trusts it.
-fn site(protocols: &[&str]) -> (TlsConfig, Arc<ClientConfig>) {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let mut server = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    server.alpn_protocols = vec![b"http/1.1".to_vec()];
-    server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let mut client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    client.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
-    (TlsConfig::new(server), Arc::new(client))
-}
 
 /// The road and its caller.
 struct Server {

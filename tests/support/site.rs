@@ -9,22 +9,30 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 use vestibule::decrypt::TlsConfig;
 
 pub fn site() -> (TlsConfig, Arc<ClientConfig>) {
+    site_for(&[])
+}
+
+/// The server speaks `http/1.1` and hands out tickets; the client offers these protocols.
+pub fn site_for(protocols: &[&str]) -> (TlsConfig, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
-    let server = ServerConfig::builder_with_provider(provider.clone())
+    let mut server = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("TLS 1.3")
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .expect("a server");
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().expect("a ticketer");
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("a root");
-    let client = ClientConfig::builder_with_provider(provider)
+    let mut client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("TLS")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    client.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
     (TlsConfig::new(server), Arc::new(client))
 }
 
