@@ -1265,16 +1265,17 @@ fn an_end_at_any_byte_of_the_second_flight_is_told_under_the_right_keys() {
         .unwrap();
     offered.max_fragment_size = Some(64); // certificate and signature come in parts
     let offered = Arc::new(offered);
-    let (mut end, mut at) = (0, 0);
-    while at <= end {
+    // A signature is a byte or two shorter now and then, and so is the flight: the end is where this one ends.
+    let (mut at, mut over) = (0, false);
+    while !over {
         let (mut client, mut server) = (connect_to(offered.clone(), "localhost"), Server::new(config.clone()));
         server.feed(&from_client(&mut client));
         to_client(&mut client, &std::mem::take(&mut server.out)).unwrap();
         let flight = from_client(&mut client);
-        end = flight.len();
-        server.feed(&flight[..at]);
+        over = at >= flight.len();
+        server.feed(&flight[..at.min(flight.len())]);
         let done = !server.tls.is_handshaking();
-        assert_eq!(done, at == end);
+        assert_eq!(done, over);
         server.tls.fail(Violation::new(Rule::TlsInternal, 0));
         server.flush();
         let told = alert(to_client(&mut client, &server.out));
