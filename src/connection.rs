@@ -231,7 +231,7 @@ impl Core {
             exchanges: Exchanges::H1(One::default()),
             delivery: Delivery::default(),
             #[cfg(feature = "tls")]
-            tls: config.tls().map(|tls| crate::decrypt::Tls::new(tls, config.limits(), now)),
+            tls: config.tls().map(crate::decrypt::Tls::new),
             #[cfg(feature = "tls")]
             choice: None,
             #[cfg(feature = "tls")]

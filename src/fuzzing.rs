@@ -319,7 +319,7 @@ pub fn tls_records(data: &[u8], config: &TlsConfig) {
 /// How far the records were consumed, and what stopped them.
 fn open(config: &TlsConfig, records: &[u8], n: usize) -> (usize, Option<Violation>) {
     let (limits, now) = (Limits::DEFAULT, Instant::ZERO);
-    let mut tls = Tls::new(config, &limits, now);
+    let mut tls = Tls::new(config);
     let (mut raw, mut here, mut at) = (records.to_vec(), 0, 0);
     let mut out = vec![0; 1 << 17];
     loop {

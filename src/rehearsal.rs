@@ -364,6 +364,9 @@ pub struct Handler {
     finish: bool,
 }
 
+/// The largest number that a path may name: what a peer asks for, the handler has to hold.
+const MOST: u32 = 1 << 20;
+
 #[derive(Default, Debug, Clone, Copy, PartialEq)]
 enum Act {
     #[default]
@@ -409,7 +412,7 @@ impl Handler {
             Some(parts) => parts,
             None => (head.path().trim_start_matches('/'), ""),
         };
-        let number = rest.parse::<u32>().unwrap_or(0);
+        let number = rest.parse::<u32>().unwrap_or(0).min(MOST);
         if head.method == "CONNECT" {
             return self.connect(&mut reply, head.target);
         }
@@ -446,13 +449,7 @@ impl Handler {
             "long" => return self.sized(&mut reply, 3, 5),
             "status" => return self.answer_now(&mut reply, number as u16),
             "bad-field" => return self.bad_field(&mut reply, rest),
-            "bad-trailer" => {
-                self.act = Act::Ignore;
-                reply.respond(200, &[], Content::Streamed)?;
-                let refused = reply.trailers(&[("content-length", "5")]);
-                reply.finish()?;
-                return refused;
-            }
+            "bad-trailer" => return self.bad_trailer(&mut reply),
             "echo" => self.act = Act::Echo,
             "manual" => {
                 self.act = Act::Manual;
@@ -543,6 +540,14 @@ impl Handler {
         };
         let refused = reply.respond(200, &[field], Content::Whole(b"ok")).map(|_| ());
         self.answer_now(reply, 500)?;
+        refused
+    }
+
+    fn bad_trailer(&mut self, reply: &mut Reply<'_>) -> Result<(), Misuse> {
+        self.act = Act::Ignore;
+        reply.respond(200, &[], Content::Streamed)?;
+        let refused = reply.trailers(&[("content-length", "5")]);
+        reply.finish()?;
         refused
     }
 

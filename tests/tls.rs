@@ -106,7 +106,7 @@ impl Server {
 
     fn limited(config: TlsConfig, limits: Limits) -> Server {
         Server {
-            tls: Tls::new(&config, &limits, START),
+            tls: Tls::new(&config),
             limits,
             now: START,
             inbox: Vec::new(),

@@ -101,14 +101,14 @@ fn no_allocation_for_a_record_and_little_for_a_connection() {
         let connect = || ClientConnection::new(client.clone(), ServerName::try_from("localhost").unwrap()).unwrap();
 
         // Warm-up: whatever rustls and the provider set up once.
-        shake(&mut connect(), &mut Tls::new(&config, &Limits::DEFAULT, Instant::ZERO));
+        shake(&mut connect(), &mut Tls::new(&config));
 
         let mut peer = connect();
         let start = LIVE.load(Relaxed);
-        let mut tls = Tls::new(&config, &Limits::DEFAULT, Instant::ZERO);
+        let mut tls = Tls::new(&config);
         let fresh = LIVE.load(Relaxed) - start;
         drop(tls);
-        tls = Tls::new(&config, &Limits::DEFAULT, Instant::ZERO);
+        tls = Tls::new(&config);
         shake(&mut peer, &mut tls);
         assert!(!tls.is_handshaking());
 
@@ -123,7 +123,7 @@ fn no_allocation_for_a_record_and_little_for_a_connection() {
         assert!(fresh <= 2_048);
 
         let mut peer = connect();
-        let mut tls = Tls::new(&config, &Limits::DEFAULT, Instant::ZERO);
+        let mut tls = Tls::new(&config);
         shake(&mut peer, &mut tls);
         let mut raw = Vec::new();
         for size in (0..500).map(|i| [1, 100, 16_384][i % 3]) {

@@ -142,7 +142,7 @@ fn request() -> Vec<u8> {
 
 fn seam() -> (Tls, ClientConnection) {
     let config = TlsConfig::new(sides().server.clone());
-    let mut tls = Tls::new(&config, &Limits::DEFAULT, Instant::ZERO);
+    let mut tls = Tls::new(&config);
     let client = shake(|said| {
         let mut at = 0;
         while let Opened::Consumed { total } = tls.open(&Limits::DEFAULT, Instant::ZERO, &mut said[at..]).unwrap() {

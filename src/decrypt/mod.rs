@@ -29,7 +29,7 @@
 //!
 //! # let Some(config) = config() else { return Ok(()) };
 //! let config = TlsConfig::new(config);
-//! let mut tls = Tls::new(&config, &Limits::DEFAULT, Instant::ZERO);
+//! let mut tls = Tls::new(&config);
 //! let mut raw = vec![0; 20_000];
 //! let (mut start, end) = (0, 0); // raw[start..end] was received
 //! match tls.open(&Limits::DEFAULT, Instant::ZERO, &mut raw[start..end])? {
@@ -185,8 +185,7 @@ impl Tls {
     pub const BOUND_BYTES_OPEN: usize = 4 * 1_024;
 
     /// A connection that nothing has come from yet.
-    pub fn new(config: &TlsConfig, limits: &Limits, now: Instant) -> Tls {
-        let _ = (limits, now);
+    pub fn new(config: &TlsConfig) -> Tls {
         Tls {
             phase: Phase::Handshake(Box::new(Handshake::new(config.server.clone(), config.ask))),
             out: Vec::new(),
