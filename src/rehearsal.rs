@@ -312,6 +312,8 @@ fn fault(v: &Violation) -> String {
     let mut line = alloc::format!("fault {} at {}: {} ({})", v.name(), v.at, v.status(), v.section());
     if let Some(limit) = v.limit() {
         let _ = write!(line, ", {} is {}", limit.name(), v.value);
+    } else if v.value > 0 {
+        let _ = write!(line, ", at most {}", v.value);
     }
     line
 }

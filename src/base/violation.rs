@@ -195,7 +195,7 @@ pub struct Violation {
     /// Offset of the offending byte: in the connection's plaintext for HTTP/1.1, in the received bytes for TLS, in the
     /// decoded body for text, JSON, and what is decoded to too much, in the coded body for the rest of the codings.
     pub at: u64,
-    /// The value of the limit that was passed; 0 for rules that are no limits.
+    /// The value of the limit that was passed, or of the handler's own cap; 0 for rules that are no limits.
     pub value: u64,
 }
 
@@ -271,6 +271,7 @@ impl core::fmt::Display for Violation {
         write!(f, "{} ({}) at byte {}", self.text(), self.section(), self.at)?;
         match self.limit() {
             Some(limit) => write!(f, ", {} is {}", limit.name(), self.value),
+            None if self.value > 0 => write!(f, ", at most {}", self.value), // the handler's own cap
             None => Ok(()),
         }
     }
