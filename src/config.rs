@@ -14,16 +14,19 @@ use crate::parse::h1::send::RESERVE;
 pub struct Config {
     limits: Limits,
     coded: bool,
+    http2: bool,
     #[cfg(feature = "tls")]
     tls: Option<crate::decrypt::TlsConfig>,
 }
 
 impl Config {
-    /// Plain HTTP/1.1 under these limits; content codings are decoded.
+    /// Plain HTTP/1.1, and with an allocator HTTP/2 for clients that begin with its preface, under these limits; content codings
+    /// are decoded.
     pub const fn new(limits: Limits) -> Config {
         Config {
             limits,
             coded: false,
+            http2: cfg!(feature = "alloc"),
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -41,6 +44,13 @@ impl Config {
         self
     }
 
+    /// HTTP/1.1 alone: a plain client that begins with the preface of HTTP/2 is refused. Over TLS it is the protocols (ALPN) of
+    /// the rustls configuration that say what is spoken.
+    pub const fn without_http2(mut self) -> Config {
+        self.http2 = false;
+        self
+    }
+
     /// The limits in force.
     pub const fn limits(&self) -> &Limits {
         &self.limits
@@ -53,6 +63,11 @@ impl Config {
     #[cfg(feature = "tls")]
     pub(crate) fn tls(&self) -> Option<&crate::decrypt::TlsConfig> {
         self.tls.as_ref()
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(crate) const fn has_http2(&self) -> bool {
+        self.http2
     }
 
     fn has_tls(&self) -> bool {
@@ -92,7 +107,14 @@ impl Config {
         let tls = self.tls.as_ref().map_or(0, |_| crate::decrypt::Tls::bound_bytes(&self.limits));
         #[cfg(not(feature = "tls"))]
         let tls = 0;
-        crate::connection::STATE_BYTES + crate::delivery::bound_bytes(&self.limits) + tls
+        #[cfg(feature = "alloc")]
+        let (many, http2) = match self.http2 || self.has_tls() {
+            true => (true, crate::h2_road::bound_bytes(&self.limits)),
+            false => (false, 0),
+        };
+        #[cfg(not(feature = "alloc"))]
+        let (many, http2) = (false, 0);
+        crate::connection::STATE_BYTES + crate::delivery::bound_bytes(&self.limits, many) + tls + http2
     }
 }
 

@@ -85,8 +85,8 @@ pub(crate) enum Life {
 #[derive(Debug)]
 pub(crate) enum Engine {
     H1(h1::Receiver),
-    #[cfg(all(test, feature = "alloc"))]
-    Model(crate::models::Receiver),
+    #[cfg(feature = "alloc")]
+    H2(alloc::boxed::Box<crate::h2_road::H2>),
 }
 
 #[derive(Debug)]
@@ -107,6 +107,9 @@ pub(crate) struct Core {
     pub(crate) peer_ended: bool,
     /// The handler of a tunnel has heard of its end.
     pub(crate) end_told: bool,
+    /// It is known which version of HTTP is spoken.
+    #[cfg(feature = "alloc")]
+    pub(crate) settled: bool,
     pub(crate) draining: bool,
     pub(crate) end: Option<End>,
     /// Offset in the plaintext of the first byte that was not consumed.
@@ -150,12 +153,18 @@ impl<C: Deref<Target = Config>> Connection<C> {
     pub fn deadline(&self) -> Option<Deadline> {
         match self.core.life {
             Life::Closed => None,
+            #[cfg(feature = "alloc")]
+            Life::Open => match (self.core.pace.deadline(self.config.limits()), self.core.h2_deadline()) {
+                (Some(a), Some(b)) => Some(if b.at < a.at { b } else { a }),
+                (a, b) => a.or(b),
+            },
             _ => self.core.pace.deadline(self.config.limits()),
         }
     }
 
     /// Ends gracefully: what is in flight is answered, with `Connection: close` if its head is still to come; then the
-    /// connection closes. A request whose first bytes lie in the inbox counts as in flight. An idle one closes at its next turn.
+    /// connection closes. In HTTP/2 a GOAWAY says so first, and what the client sent before it saw that is answered as well
+    /// (RFC 9113 §6.8); that takes a turn with its answer, or a second. A request whose first bytes lie in the inbox counts as in flight. An idle one closes at its next turn.
     pub fn drain(&mut self) {
         self.core.draining = true;
         if let Some(x) = self.core.current() {
@@ -180,20 +189,20 @@ impl<C: Deref<Target = Config>> Connection<C> {
         let tls = self.core.tls.as_ref().map_or(0, crate::decrypt::Tls::retained_bytes);
         #[cfg(not(feature = "tls"))]
         let tls = 0;
-        STATE_BYTES + self.core.delivery.retained_bytes() + tls
+        STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes()
     }
 
     /// Frees what is only kept for the next request: decoders and gather buffers. For connections that go idle.
     pub fn shed(&mut self) {
-        self.core.delivery.shed();
+        self.core.shed();
     }
 
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
         let visited_bytes = match &self.core.engine {
             Engine::H1(receiver) => receiver.visited(),
-            #[cfg(all(test, feature = "alloc"))]
-            Engine::Model(_) => 0,
+            #[cfg(feature = "alloc")]
+            Engine::H2(_) => self.core.offset, // each byte once; heads again while they are validated
         };
         Stats { visited_bytes, ..self.core.stats }
     }
@@ -206,14 +215,6 @@ impl<C: Deref<Target = Config>> Connection<C> {
 
 #[cfg(all(test, feature = "alloc"))]
 impl<C: Deref<Target = Config>> Connection<C> {
-    /// The same road with the HTTP/2-like engine of the tests.
-    pub(crate) fn model(config: C, now: Instant) -> Connection<C> {
-        let mut connection = Connection::new(config, now);
-        connection.core.engine = Engine::Model(crate::models::Receiver::new());
-        connection.core.exchanges = Exchanges::Model(crate::models::Streams::new(crate::models::Framing::H2));
-        connection
-    }
-
     pub(crate) fn core(&mut self) -> &mut Core {
         &mut self.core
     }
@@ -238,6 +239,8 @@ impl Core {
             hello_shown: false,
             peer_ended: false,
             end_told: false,
+            #[cfg(feature = "alloc")]
+            settled: false,
             draining: false,
             end: None,
             offset: 0,
@@ -260,8 +263,10 @@ impl Core {
     pub(crate) fn one(&mut self) -> Option<&mut One> {
         match &mut self.exchanges {
             Exchanges::H1(one) => Some(one),
+            #[cfg(feature = "alloc")]
+            Exchanges::H2(_) => None,
             #[cfg(all(test, feature = "alloc"))]
-            Exchanges::Model(_) => None,
+            Exchanges::H3Model(_) => None,
         }
     }
 
@@ -279,6 +284,33 @@ impl Core {
         // Only what is still to be sent is kept (M-14).
         self.delivery.over();
         self.delivery.shed();
+        #[cfg(feature = "alloc")]
+        if let Exchanges::H2(streams) = &self.exchanges
+            && streams.is_empty()
+        {
+            self.shed();
+        }
+    }
+
+    /// Frees what is only kept for the next request.
+    pub(crate) fn shed(&mut self) {
+        self.delivery.shed();
+        #[cfg(feature = "alloc")]
+        if let Some((h2, streams)) = self.h2() {
+            h2.shed(streams.is_empty());
+            streams.shed();
+        }
+    }
+
+    /// Heap bytes of the version that is spoken.
+    fn versions_bytes(&self) -> usize {
+        match (&self.engine, &self.exchanges) {
+            #[cfg(feature = "alloc")]
+            (Engine::H2(h2), Exchanges::H2(streams)) => {
+                h2.retained_bytes() + size_of::<crate::parse::h2::Streams>() + streams.retained_bytes()
+            }
+            _ => 0,
+        }
     }
 
     /// The exchange in flight, in HTTP/1.1.
@@ -290,8 +322,10 @@ impl Core {
     pub(crate) fn is_open(&mut self, id: Id) -> bool {
         match &mut self.exchanges {
             Exchanges::H1(one) => one.get(id.0).is_some_and(|x| !x.is_answered()),
+            #[cfg(feature = "alloc")]
+            Exchanges::H2(streams) => streams.is_open(id.0),
             #[cfg(all(test, feature = "alloc"))]
-            Exchanges::Model(streams) => streams.get(id.0).is_some_and(|x| !x.is_answered()),
+            Exchanges::H3Model(streams) => streams.get(id.0).is_some_and(|x| !x.is_answered()),
         }
     }
 }

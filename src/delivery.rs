@@ -168,7 +168,7 @@ impl Delivery {
 }
 
 #[cfg(feature = "alloc")]
-fn append(gather: &mut Vec<u8>, bytes: &[u8], most: u64) -> Result<(), Violation> {
+pub(crate) fn append(gather: &mut Vec<u8>, bytes: &[u8], most: u64) -> Result<(), Violation> {
     let spare = gather.capacity() - gather.len();
     if spare < bytes.len() {
         // Half as much again, so that copies stay linear; 4 KiB at least; never beyond what may ever come.
@@ -181,9 +181,10 @@ fn append(gather: &mut Vec<u8>, bytes: &[u8], most: u64) -> Result<(), Violation
 }
 
 /// What decoders and gathered bodies of a connection can take at most: a growing buffer and the one it is copied from, or a
-/// job's result beside its input.
-pub(crate) fn bound_bytes(limits: &Limits) -> usize {
+/// job's result beside its input. `many`: bodies of HTTP/2, side by side.
+pub(crate) fn bound_bytes(limits: &Limits, many: bool) -> usize {
     /// One decoder: a 32 KiB window and the inflater's tables.
     const DECODER_BYTES: usize = 65_536;
-    if cfg!(feature = "alloc") { 2 * limits.size(Limit::GatherBytes) + DECODER_BYTES } else { 0 }
+    let decoders = if many { limits.size(Limit::DecoderPoolBytes) } else { DECODER_BYTES };
+    if cfg!(feature = "alloc") { 2 * limits.size(Limit::GatherBytes) + decoders } else { 0 }
 }

@@ -88,6 +88,9 @@ pub struct Head<'a> {
     pub authority: &'a str,
     /// The version that the message came in.
     pub version: Version,
+    /// The protocols that the client wants to change to: of a valid `Upgrade` in HTTP/1.1, of an extended CONNECT in HTTP/2
+    /// (RFC 8441): `websocket` for both. [`Reply::upgrade`] accepts.
+    pub protocol: Option<&'a str>,
     /// The field lines.
     pub fields: Fields<'a>,
 }
@@ -258,6 +261,9 @@ pub(crate) enum Lent {
     Nothing,
     /// The first so many bytes of the inbox's plaintext.
     Inbox(u32),
+    /// The first so many bytes of what was kept of its stream.
+    #[cfg(feature = "alloc")]
+    Kept(u32),
     /// In the decoder's window.
     #[cfg(feature = "alloc")]
     Window(Span),

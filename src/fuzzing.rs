@@ -5,6 +5,8 @@ use crate::decode::coding::{Coding, Decoder};
 use crate::decode::json;
 use crate::decrypt::{Opened, Tls, TlsConfig};
 use crate::parse::h1::{Item, Receiver, Version};
+use crate::parse::h2::FrameHeader;
+use crate::parse::pack::{Decoder as Unpacker, Encoder as Packer, Fault};
 use crate::rehearsal::{Handler, Input, Pieces, Rehearsal};
 use crate::{Config, Connection, Event, Inbox, Instant, Limit, Limits, Outbox, Pause, Rule, Violation};
 use std::sync::Arc;
@@ -60,7 +62,7 @@ pub fn chunking(data: &[u8]) {
 /// reads the same.
 pub fn h1(data: &[u8]) {
     let heads = heads_of_receiver(data);
-    let told = heads_of_connection(data);
+    let (told, _) = heads_of_connection(data);
     for (alone, told) in heads.iter().zip(&told) {
         assert_eq!(alone, told, "httparse and the road read different heads");
     }
@@ -112,13 +114,66 @@ fn heads_of_receiver(data: &[u8]) -> Vec<Head> {
     panic!("it does not come to an end");
 }
 
-/// The heads that a connection tells of, with everything else that it promises.
-fn heads_of_connection(data: &[u8]) -> Vec<Head> {
+/// Frames behind a client's preface: the connection keeps its promises, and whatever it says is made of whole frames, no longer
+/// than every client takes (RFC 9113 §4.2).
+pub fn h2(data: &[u8]) {
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let bytes = if data.starts_with(&hello[..24]) { data.to_vec() } else { [&hello[..], data].concat() };
+    let (_, output) = heads_of_connection(&bytes);
+    let mut rest = &output[..];
+    while let Some(header) = rest.first_chunk::<9>().map(FrameHeader::parse) {
+        assert!(header.len <= 16_384 && header.kind <= 9, "a frame that we never send: {header:?}");
+        rest = rest.get(9 + header.len as usize..).expect("the frame is sent whole");
+    }
+    assert!(rest.is_empty(), "half a header");
+}
+
+/// Header blocks, cut where the choice says: whatever is decoded, lies in lines and goes through our encoder and back. One choice:
+/// the length of a block.
+pub fn hpack(data: &[u8]) {
+    let ([len], data) = choices(data);
+    let (mut decoder, mut packer, mut again) = (Unpacker::new(4_096), Packer::new(4_096), Unpacker::new(4_096));
+    for block in data.chunks(usize::from(len) * 4 + 16) {
+        let mut lines = Vec::new();
+        let fields = unpack(&mut decoder, block, &mut lines);
+        assert!(decoder.table_bytes() <= 4_096 && decoder.retained_bytes() <= 16_384);
+        assert!(lines.len() <= 4 * block.len() + 4_200 * block.len(), "a reference is a line of the table at most");
+        let Ok(fields) = fields else { return };
+        let plain: Vec<_> = fields.into_iter().filter(|f| is_name(&f.0)).collect();
+        let mut packed = Vec::new();
+        packer.begin(&mut packed);
+        for (name, value) in &plain {
+            packer.field(&mut packed, core::str::from_utf8(name).expect("a token"), value);
+        }
+        lines.clear();
+        assert_eq!(unpack(&mut again, &packed, &mut lines), Ok(plain), "what we packed means something else");
+    }
+}
+
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|b| b.is_ascii_lowercase() || *b == b'-')
+}
+
+type Unpacked = Result<Vec<(Vec<u8>, Vec<u8>)>, Fault>;
+
+fn unpack(decoder: &mut Unpacker, mut block: &[u8], lines: &mut Vec<u8>) -> Unpacked {
+    let mut fields = Vec::new();
+    decoder.begin();
+    while let Some(field) = decoder.next(&mut block, lines)? {
+        let line = &lines[field.name.start as usize..];
+        assert_eq!(line.len(), field.name.len() + 2 + field.value.len() + 2, "a field is one line");
+        fields.push((field.name.of(lines).to_vec(), field.value.of(lines).to_vec()));
+    }
+    Ok(fields)
+}
+
+/// The heads that a connection tells of, with everything else that it promises, and what it sent.
+fn heads_of_connection(data: &[u8]) -> (Vec<Head>, Vec<u8>) {
     let config = Config::new(Limits::DEFAULT);
     let mut connection = Connection::new(&config, Instant::ZERO);
     let mut inbox = Inbox::new(vec![0; config.inbox_bytes()]);
     let mut outbox = Outbox::new(vec![0; 16_384]);
-    let (mut handler, mut heads, mut rest) = (Handler::default(), Vec::new(), data);
+    let (mut handler, mut heads, mut rest, mut sent) = (Handler::default(), Vec::new(), data, Vec::new());
     let (mut fault, mut last) = (false, Pause::Yield);
     for round in 0..16 * data.len() + 64 {
         rest = &rest[inbox.fill(rest)..];
@@ -147,15 +202,16 @@ fn heads_of_connection(data: &[u8]) -> Vec<Head> {
         assert!(connection.retained_bytes() <= config.machine_bound_bytes());
         let ready = outbox.ready().len();
         assert!(ready == 0 || last != Pause::Closed, "output behind the end");
+        sent.extend_from_slice(outbox.ready());
         outbox.wrote(ready);
         if last == Pause::Closed {
             assert_eq!(pause, Pause::Closed);
-            return heads;
+            return (heads, sent);
         }
         let moved = events > 0 || ready > 0 || inbox.len() < waiting;
         if !moved && pause == last && !matches!(pause, Pause::Yield | Pause::Closed) {
             assert!(!fault, "a fault that does not end: {pause:?}");
-            return heads;
+            return (heads, sent);
         }
         last = pause;
     }

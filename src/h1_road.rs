@@ -24,8 +24,8 @@ impl Core {
     fn receiver(&mut self) -> Option<&mut crate::parse::h1::Receiver> {
         match &mut self.engine {
             Engine::H1(receiver) => Some(receiver),
-            #[cfg(all(test, feature = "alloc"))]
-            Engine::Model(_) => None,
+            #[cfg(feature = "alloc")]
+            Engine::H2(_) => None,
         }
     }
 
@@ -33,9 +33,9 @@ impl Core {
     pub(crate) fn is_between(&self) -> bool {
         match (&self.engine, &self.exchanges) {
             (Engine::H1(receiver), Exchanges::H1(one)) => receiver.is_between() && one.current.is_none(),
-            #[cfg(all(test, feature = "alloc"))]
-            (_, Exchanges::Model(streams)) => streams.is_empty(),
-            #[cfg(all(test, feature = "alloc"))]
+            #[cfg(feature = "alloc")]
+            (Engine::H2(_), _) => self.h2_is_between(),
+            #[cfg(feature = "alloc")]
             _ => true,
         }
     }
@@ -43,9 +43,9 @@ impl Core {
     /// What input is waited for.
     pub(crate) fn waiting(&mut self) -> Waiting {
         let (between, requests) = (self.is_between(), self.stats.requests);
-        #[cfg(all(test, feature = "alloc"))]
-        if matches!(self.engine, Engine::Model(_)) && !between {
-            return Waiting::Caller; // streams are open: each has its own clock, if any
+        #[cfg(feature = "alloc")]
+        if matches!(self.engine, Engine::H2(_)) {
+            return self.h2_waiting();
         }
         match self.current() {
             None if between && requests > 0 => Waiting::Idle,
@@ -84,8 +84,8 @@ impl Turn<'_> {
         let plain = self.inbox.plain();
         let item = match &mut self.core.engine {
             Engine::H1(receiver) => receiver.step(plain, limits),
-            #[cfg(all(test, feature = "alloc"))]
-            Engine::Model(_) => return Step::Again,
+            #[cfg(feature = "alloc")]
+            Engine::H2(_) => return Step::Again,
         };
         match item {
             Err(violation) => self.fail_here(violation),

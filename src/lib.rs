@@ -16,7 +16,7 @@
 //! | features | what you get | needs |
 //! |---|---|---|
 //! | none | HTTP/1.1 in your memory: chunked, trailers, upgrades, limits, UTF-8, JSON | core |
-//! | `alloc` | content codings, gathered bodies, jobs, transcripts | an allocator |
+//! | `alloc` | HTTP/2 with HPACK, content codings, gathered bodies, jobs, transcripts | an allocator |
 //! | `tls` | TLS 1.3 through rustls | `alloc`, a crypto provider |
 //! | `std` | conveniences only | std |
 
@@ -37,6 +37,12 @@ mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod h1_road;
+#[cfg(feature = "alloc")]
+mod h2_body;
+#[cfg(feature = "alloc")]
+mod h2_close;
+#[cfg(feature = "alloc")]
+mod h2_road;
 #[cfg(all(test, feature = "alloc"))]
 mod models;
 pub mod parse;

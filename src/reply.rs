@@ -9,8 +9,10 @@ use crate::read::OutboxMut;
 #[derive(Debug)]
 pub(crate) enum Exchanges {
     H1(One),
+    #[cfg(feature = "alloc")]
+    H2(alloc::boxed::Box<crate::parse::h2::Streams>),
     #[cfg(all(test, feature = "alloc"))]
-    Model(crate::models::Streams),
+    H3Model(crate::models::Streams),
 }
 
 impl Exchanges {
@@ -18,8 +20,10 @@ impl Exchanges {
     pub(crate) fn shared(&mut self, id: u64) -> Option<&mut Exchange> {
         match self {
             Exchanges::H1(one) => one.get(id).map(|x| &mut x.shared),
+            #[cfg(feature = "alloc")]
+            Exchanges::H2(streams) => streams.get(id).map(|at| &mut at.stream.shared),
             #[cfg(all(test, feature = "alloc"))]
-            Exchanges::Model(streams) => streams.get(id).map(|x| &mut x.shared),
+            Exchanges::H3Model(streams) => streams.get(id).map(|x| &mut x.shared),
         }
     }
 }
@@ -33,8 +37,14 @@ macro_rules! dispatch {
                 let $x = one.get($self.id.0).ok_or(Misuse::Gone)?;
                 $call
             }
+            #[cfg(feature = "alloc")]
+            Exchanges::H2(streams) => {
+                #[allow(unused_mut)]
+                let mut $x = streams.get($self.id.0).ok_or(Misuse::Gone)?;
+                $call
+            }
             #[cfg(all(test, feature = "alloc"))]
-            Exchanges::Model(streams) => {
+            Exchanges::H3Model(streams) => {
                 let $x = streams.get($self.id.0).ok_or(Misuse::Gone)?;
                 $call
             }

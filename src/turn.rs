@@ -124,6 +124,21 @@ impl<'t> Turn<'t> {
         })
     }
 
+    /// An exchange that waits for nothing but its handler: its request is complete, or unwanted, or held back by the handler, and
+    /// what was said so far is sent as far as it can be. For drivers whose handlers act in their events alone: nobody will answer it any
+    /// more. In HTTP/1.1 the turn ends with [`Wait::Reply`] then; in HTTP/2 there is always more to read.
+    pub fn unanswered(&self) -> Option<Id> {
+        #[cfg(feature = "alloc")]
+        if let crate::reply::Exchanges::H2(streams) = &self.core.exchanges {
+            let stuck = streams.iter().find(|(_, s)| s.is_up_to_its_handler());
+            return stuck.map(|(_, s)| Id(s.shared.id));
+        }
+        match self.pause {
+            Some(Pause::Caller(Wait::Reply(id))) => Some(id),
+            _ => None,
+        }
+    }
+
     /// Chooses the TLS configuration that [`Wait::Config`] waits for.
     #[cfg(feature = "tls")]
     pub fn choose(&mut self, config: crate::decrypt::TlsConfig) {
@@ -134,6 +149,9 @@ impl<'t> Turn<'t> {
     /// The job that [`Wait::Job`] waits for: a coded body, whole, to be decoded anywhere. It is handed out once.
     #[cfg(feature = "alloc")]
     pub fn job(&mut self) -> Option<crate::decode::job::Job> {
+        if matches!(self.core.engine, Engine::H2(_)) {
+            return self.job_h2();
+        }
         let x = self.core.current()?;
         let (id, max) = (x.shared.id, x.shared.expect.whole()?);
         self.core.delivery.take_job(id, max, self.config.limits())
@@ -143,7 +161,10 @@ impl<'t> Turn<'t> {
     #[cfg(feature = "alloc")]
     pub fn done(&mut self, done: crate::decode::job::Done) -> bool {
         let current = self.core.current().map(|x| x.shared.id);
-        let taken = current == Some(done.id) && self.core.delivery.put_job(done);
+        let taken = match self.core.engine {
+            Engine::H2(_) => self.done_h2(done),
+            _ => current == Some(done.id) && self.core.delivery.put_job(done),
+        };
         if taken {
             self.pause = None;
         }
@@ -186,11 +207,43 @@ impl<'t> Turn<'t> {
         if self.handshaking() {
             return self.more(1);
         }
+        #[cfg(feature = "alloc")]
+        if !self.core.settled
+            && let Some(step) = self.settle()
+        {
+            return step;
+        }
         match self.core.engine {
             Engine::H1(_) => self.step_h1(),
-            #[cfg(all(test, feature = "alloc"))]
-            Engine::Model(_) => crate::models::step(self),
+            #[cfg(feature = "alloc")]
+            Engine::H2(_) => self.step_h2(),
         }
+    }
+
+    /// Which version of HTTP is spoken: as TLS agreed (RFC 7301), else as the first bytes say (RFC 9113 §3.3). `None`: known now.
+    #[cfg(feature = "alloc")]
+    fn settle(&mut self) -> Option<Step> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.core.tls {
+            self.core.settled = true;
+            if tls.alpn() == Some(b"h2") {
+                self.core.begin_h2(self.config.limits());
+            }
+            return None;
+        }
+        let (plain, preface) = (self.inbox.plain(), crate::parse::h2::PREFACE);
+        if plain.is_empty() {
+            return None; // as long as nobody has said anything, HTTP/1.1 knows what to do
+        }
+        if self.config.has_http2() && plain.len() < preface.len() && preface.starts_with(plain) {
+            let want = preface.len() - plain.len();
+            return Some(self.more(want));
+        }
+        self.core.settled = true;
+        if self.config.has_http2() && plain.starts_with(preface) {
+            self.core.begin_h2(self.config.limits());
+        }
+        None
     }
 
     fn handshaking(&mut self) -> bool {
@@ -285,6 +338,10 @@ impl<'t> Turn<'t> {
 
     fn timed_out(&mut self, why: Why) -> Step {
         let silent = self.core.is_between() && self.inbox.unconsumed() == 0;
+        #[cfg(feature = "alloc")]
+        if self.timed_out_h2(why) {
+            return Step::Again;
+        }
         match why.rule() {
             // Nobody has said anything: there is nothing to answer (TIM-01).
             Some(Rule::IdleTimeout | Rule::HeadTimeout) if silent => self.core.close(End::Idle),
@@ -321,16 +378,16 @@ impl<'t> Turn<'t> {
         let violation = truncated.unwrap_or(Violation::new(Rule::MessageIncomplete, at));
         match self.core.engine {
             Engine::H1(_) => self.ended_h1(quiet, violation),
-            #[cfg(all(test, feature = "alloc"))]
-            Engine::Model(_) => crate::models::ended(self, quiet),
+            #[cfg(feature = "alloc")]
+            Engine::H2(_) => self.ended_h2(quiet),
         }
     }
 
     /// The connection is over: the exchange first, then the connection, then silence.
     fn fault(&mut self, violation: Violation) -> Step {
-        #[cfg(all(test, feature = "alloc"))]
-        if matches!(self.core.engine, Engine::Model(_)) {
-            return crate::models::fault(self, violation);
+        #[cfg(feature = "alloc")]
+        if matches!(self.core.engine, Engine::H2(_)) {
+            return self.fault_h2(violation);
         }
         let mut answerable = violation.rule != Rule::ReaderTooSlow && violation.rule != Rule::IdleTimeout;
         if let Some(x) = self.core.current() {
@@ -450,14 +507,24 @@ impl<'t> Turn<'t> {
         #[cfg(not(feature = "tls"))]
         let Core { engine, delivery, exchanges, .. } = &mut *self.core;
         let plain = self.inbox.plain();
-        let lines = match engine {
+        #[cfg(feature = "alloc")]
+        let (delivery, kept) = match &*engine {
+            Engine::H2(h2) => match h2.lent() {
+                Some(intake) => (&intake.delivery, intake.waiting()),
+                None => (&*delivery, &[][..]),
+            },
+            _ => (&*delivery, &[][..]),
+        };
+        let lines = match &*engine {
             Engine::H1(_) => plain,
-            #[cfg(all(test, feature = "alloc"))]
-            Engine::Model(receiver) => receiver.arena(),
+            #[cfg(feature = "alloc")]
+            Engine::H2(h2) => &h2.receiver.section.lines,
         };
         let bytes = |lent: Lent| match lent {
             Lent::Nothing => &[][..],
             Lent::Inbox(n) => plain.get(..n as usize).unwrap_or_default(),
+            #[cfg(feature = "alloc")]
+            Lent::Kept(n) => kept.get(..n as usize).unwrap_or_default(),
             #[cfg(feature = "alloc")]
             Lent::Window(span) => delivery.decoder.as_ref().map_or(&[][..], |d| d.window(span)),
             #[cfg(feature = "alloc")]
@@ -488,6 +555,7 @@ impl<'t> Turn<'t> {
                     target,
                     authority: text(head.authority),
                     version: head.version,
+                    protocol: if head.protocol.is_empty() { None } else { Some(text(head.protocol)) },
                     fields: Fields::new(head.fields.of(lines)),
                 };
                 #[cfg(feature = "tls")]

@@ -111,6 +111,16 @@ fn h1() {
     replay("h1", 0, 6_000, fuzzing::h1);
 }
 
+#[test]
+fn h2() {
+    replay("h2", 0, 4_000, fuzzing::h2);
+}
+
+#[test]
+fn hpack() {
+    replay("hpack", 1, 6_000, fuzzing::hpack);
+}
+
 /// What `h1` tries whole, cut as well.
 #[test]
 fn chunking_of_h1() {

@@ -1,6 +1,7 @@
 //! In: cases that do the same work. Out: a table of what each one costs, and by how much, in one run.
 
 use cpu_time::ThreadTime;
+use std::cell::Cell;
 use std::process::Command;
 
 /// Work that is ready to be done, once: the set-up is not measured.
@@ -30,6 +31,8 @@ pub(crate) struct Group {
     pub(crate) name: &'static str,
     /// Operations in one round.
     pub(crate) count: usize,
+    /// Operations that come together: a round has a multiple of them.
+    pub(crate) batch: usize,
     /// Bytes of content in one operation, if throughput says more than time.
     pub(crate) bytes: Option<usize>,
     pub(crate) cases: Vec<Case>,
@@ -50,8 +53,9 @@ impl Effort {
         Effort { smoke, rounds: if smoke { 3 } else { 31 }, valgrind }
     }
 
-    fn count(self, full: usize) -> usize {
-        if self.smoke { (full / 64).max(8) } else { full }
+    fn count(self, group: &Group) -> usize {
+        let n = if self.smoke { (group.count / 64).max(8) } else { group.count };
+        n.next_multiple_of(group.batch)
     }
 }
 
@@ -64,7 +68,7 @@ pub(crate) fn measured_region(work: &mut dyn FnMut()) {
 
 /// Runs every case in turn, round by round, and prints the group.
 pub(crate) fn run(group: &Group, mut effort: Effort) {
-    let n = effort.count(group.count);
+    let n = effort.count(group);
     let mut times = vec![Vec::new(); group.cases.len()];
     for round in 0..=effort.rounds {
         for (case, times) in group.cases.iter().zip(&mut times) {
@@ -95,8 +99,19 @@ pub(crate) fn run(group: &Group, mut effort: Effort) {
 /// Allocations of one operation. What is there only once, such as a connection's buffers, is divided among them.
 fn allocations(case: &Case, n: usize) -> f64 {
     let mut work = (case.make)(n);
+    let before = FOREIGN.get();
     let counted = allocation_counter::measure(|| measured_region(&mut work));
-    counted.count_total as f64 / n as f64
+    (counted.count_total + FOREIGN.get() - before) as f64 / n as f64
+}
+
+thread_local! {
+    static FOREIGN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A library that does not allocate through Rust has done so.
+#[cfg(nghttp2)]
+pub(crate) fn allocated() {
+    FOREIGN.set(FOREIGN.get() + 1);
 }
 
 /// Instructions of one operation: this program once more under callgrind, which counts in [`measured_region`] alone.
@@ -105,7 +120,7 @@ fn instructions(group: &Group, case: &Case, effort: Effort) -> Option<f64> {
         return None;
     }
     // Twice, and the difference, so that what a run costs once does not count.
-    let base = if effort.smoke { 8 } else { 64 };
+    let base = if effort.smoke { 8_usize } else { 64 }.next_multiple_of(group.batch);
     let run = |count: usize| {
         let output = Command::new("valgrind")
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])

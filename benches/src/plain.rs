@@ -66,6 +66,7 @@ fn group(name: &'static str, request: Vec<u8>, batch: usize) -> Group {
     Group {
         name,
         count: 20_480,
+        batch,
         bytes: None,
         cases: vec![
             Case::new("vestibule", move |n| vestibule(&a, batch, n)).without_allocations(),

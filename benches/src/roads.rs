@@ -14,6 +14,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+mod h2;
 mod measure;
 mod plain;
 mod tls;
@@ -21,7 +22,7 @@ mod tls;
 use measure::{Effort, Group};
 
 fn main() {
-    let groups: Vec<Group> = plain::groups().into_iter().chain(tls::groups()).collect();
+    let groups: Vec<Group> = [plain::groups(), h2::groups(), tls::groups()].into_iter().flatten().collect();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, group, case, n] = &arguments[..]
         && flag == "--count"
@@ -31,6 +32,9 @@ fn main() {
     let effort = Effort::of_environment();
     if !effort.valgrind {
         println!("valgrind is not installed: instructions are not counted");
+    }
+    if cfg!(not(nghttp2)) {
+        println!("libnghttp2-dev was not there when this was built: nghttp2 is left out");
     }
     let wanted = arguments.iter().find(|a| !a.starts_with('-')).map_or("", |a| a);
     for group in groups.iter().filter(|g| g.name.contains(wanted)) {

@@ -25,6 +25,7 @@ pub(crate) fn groups() -> Vec<Group> {
     let mut groups = vec![Group {
         name: "TLS, 100 bytes in and 100 bytes out",
         count: 4_096,
+        batch: 1,
         bytes: None,
         cases: vec![
             Case::new("vestibule, records", seam_small).without_allocations(),
@@ -40,6 +41,7 @@ pub(crate) fn groups() -> Vec<Group> {
         groups.push(Group {
             name,
             count,
+            batch: 1,
             bytes: Some(size),
             cases: vec![
                 Case::new("vestibule, the road: a body", move |n| road_body(n, size)).without_allocations(),

@@ -125,6 +125,42 @@ limits! {
     JsonKeys, "json_keys", Count, 1_024, 1, 65_536;
     /// White space of a JSON text.
     JsonWhitespaceBytes, "json_whitespace_bytes", Bytes, 65_536, 0, 16_777_216;
+    /// HTTP/2: streams at once (RFC 9113 §5.1.2). Beyond it: REFUSED_STREAM.
+    ConcurrentStreams, "concurrent_streams", Count, 100, 1, 1_000;
+    /// HTTP/2: what a client may send on a stream at first; consumed promptly, the window grows to the connection's.
+    StreamWindowBytes, "stream_window_bytes", Bytes, 65_536, 65_535, 16_777_216;
+    /// HTTP/2: what a client may send on all streams together before it is taken.
+    ConnectionWindowBytes, "connection_window_bytes", Bytes, 1_048_576, 65_535, 16_777_216;
+    /// HTTP/2: CONTINUATION frames of a header block. Beyond it: ENHANCE_YOUR_CALM.
+    ContinuationFrames, "continuation_frames", Count, 8, 1, 256;
+    /// HTTP/2: a header block as sent, all its frames together. Beyond it: ENHANCE_YOUR_CALM.
+    HeaderBlockBytes, "header_block_bytes", Bytes, 65_536, 1_024, 262_144;
+    /// HTTP/2: cookie crumbs of a request, beside its field lines (RFC 9113 §8.2.3). Beyond it: 431.
+    CookieCrumbs, "cookie_crumbs", Count, 200, 1, 800;
+    /// HTTP/2: the dynamic table that clients may fill (RFC 7541 §4.2).
+    HeaderTableBytes, "header_table_bytes", Bytes, 4_096, 0, 65_536;
+    /// HTTP/2: entries of a SETTINGS frame. Beyond it: ENHANCE_YOUR_CALM.
+    SettingsEntries, "settings_entries", Count, 32, 8, 256;
+    /// HTTP/2: how long a client may take to acknowledge our SETTINGS. Beyond it: SETTINGS_TIMEOUT.
+    SettingsAckMs, "settings_ack_ms", Millis, 10_000, 100, 600_000;
+    /// HTTP/2: streams that the client reset, or made us reset, at once. Beyond it: ENHANCE_YOUR_CALM.
+    ResetBurst, "reset_burst", Count, 200, 1, 100_000;
+    /// HTTP/2: the same, a second.
+    ResetRate, "reset_rate", PerSecond, 33, 1, 100_000;
+    /// HTTP/2: odd things that a client may do at once. At three quarters a graceful GOAWAY, beyond it ENHANCE_YOUR_CALM.
+    GlitchBurst, "glitch_burst", Count, 1_000, 8, 1_000_000;
+    /// HTTP/2: the same, a second.
+    GlitchRate, "glitch_rate", PerSecond, 33, 1, 100_000;
+    /// HTTP/2: DATA and CONTINUATION frames without content, that end nothing, of a connection. Beyond it: ENHANCE_YOUR_CALM.
+    EmptyFrames, "empty_frames", Count, 100, 1, 100_000;
+    /// HTTP/2: what small DATA frames lack of 256 bytes, summed over those that no handler has taken. Beyond it: ENHANCE_YOUR_CALM.
+    SmallFrameBytes, "small_frame_bytes", Bytes, 25_600, 256, 16_777_216;
+    /// HTTP/2: PRIORITY and PRIORITY_UPDATE frames, beside one for each stream. Beyond it: ENHANCE_YOUR_CALM.
+    PriorityFrames, "priority_frames", Count, 100, 1, 100_000;
+    /// HTTP/2: an eighth of all that was received, beyond header blocks and content. Beyond it: ENHANCE_YOUR_CALM.
+    OverheadBytes, "overhead_bytes", Bytes, 1_048_576, 1_024, 1_073_741_824;
+    /// HTTP/2: how long a response may wait for a window while less than 1 KiB of it goes out. Beyond it: CANCEL.
+    StallMs, "stall_ms", Millis, 10_000, 100, 600_000;
     /// The head of a response.
     ResponseHeadBytes, "response_head_bytes", Bytes, 32_768, 512, 262_144;
 }

@@ -28,6 +28,12 @@ const CANCEL: (u32, u32) = (0x8, 0x10c);
 const CALM: (u32, u32) = (0xb, 0x107);
 const REFUSED: (u32, u32) = (0x7, 0x10b);
 const INTERNAL: (u32, u32) = (0x2, 0x102);
+// What only HTTP/2 has; HTTP/3 would call it H3_GENERAL_PROTOCOL_ERROR.
+const FLOW: (u32, u32) = (0x3, 0x101);
+const SETTINGS: (u32, u32) = (0x4, 0x101);
+const CLOSED: (u32, u32) = (0x5, 0x101);
+const FRAME_SIZE: (u32, u32) = (0x6, 0x106);
+const COMPRESSION: (u32, u32) = (0x9, 0x101);
 
 macro_rules! rules {
     ($($name:ident: $scope:ident $status:literal $codes:ident $alert:literal $section:literal $text:literal $(limit $limit:ident)?;)*) => {
@@ -101,6 +107,7 @@ rules! {
     BodyTooLarge: Message 413 CANCEL 0 "RFC 9110 §15.5.14" "the body is too large" limit BodyBytes;
     BodyOverHandler: Message 413 CANCEL 0 "RFC 9110 §15.5.14" "the body is larger than its handler takes";
     BodyOverGather: Message 413 CANCEL 0 "RFC 9110 §15.5.14" "the body is larger than what may be gathered" limit GatherBytes;
+    GatherPool: Message 503 REFUSED 0 "RFC 9110 §15.6.4" "no room to gather another body" limit GatherBytes;
     BodyOverInbox: Message 413 CANCEL 0 "RFC 9110 §15.5.14" "the whole body does not fit the inbox that the server lent";
     ChunkSize: Connection 400 PROTOCOL 0 "RFC 9112 §7.1" "a chunk size is not 1 to 16 hexadecimal digits below 2^63";
     ChunkLineEnd: Connection 400 PROTOCOL 0 "RFC 9112 §7.1" "a chunk line does not end with CRLF";
@@ -113,6 +120,58 @@ rules! {
     TrailerTooLarge: Connection 400 PROTOCOL 0 "RFC 9112 §7.1.2" "the trailer section is too large" limit TrailerBytes;
     TooManyTrailers: Connection 400 PROTOCOL 0 "RFC 9112 §7.1.2" "there are too many trailer lines" limit TrailerLines;
     MessageIncomplete: Connection 400 PROTOCOL 0 "RFC 9112 §8" "the connection ended inside a message";
+    // Field sections of HTTP/2 and HTTP/3
+    PseudoField: Message 400 PROTOCOL 0 "RFC 9113 §8.3" "a pseudo-field is missing, repeated, unknown, or stands where none may stand";
+    SchemeSyntax: Message 400 PROTOCOL 0 "RFC 9113 §8.3.1" "the scheme is neither http nor https";
+    ConnectProtocol: Message 400 PROTOCOL 0 "RFC 8441 §4" "the pseudo-fields are not those of CONNECT, plain or extended";
+    ConnectFields: Message 400 PROTOCOL 0 "RFC 9113 §8.5" "a field section came on the stream of a CONNECT";
+    FieldNameCase: Message 400 PROTOCOL 0 "RFC 9113 §8.2.1" "a field name holds an upper-case letter";
+    FieldValueSyntax: Message 400 PROTOCOL 0 "RFC 9113 §8.2.1" "a field value holds a control byte, or begins or ends with white space";
+    ConnectionField: Message 400 PROTOCOL 0 "RFC 9113 §8.2.2" "a field belongs to one connection of HTTP/1.1";
+    TeValue: Message 400 PROTOCOL 0 "RFC 9113 §8.2.2" "TE says something other than trailers";
+    TooManyCrumbs: Message 431 CALM 0 "RFC 6585 §5" "there are too many cookie crumbs" limit CookieCrumbs;
+    ContentLengthDisagrees: Message 400 PROTOCOL 0 "RFC 9113 §8.1.1" "the content is not as long as Content-Length says";
+    FieldSectionFlood: Connection 431 CALM 0 "RFC 9113 §10.5.1" "the field section is four times too large, or has ten times too many lines" limit FieldSectionBytes;
+    HeaderBlockTooLarge: Connection 431 CALM 0 "RFC 9113 §10.5.1" "the header block is too large" limit HeaderBlockBytes;
+    HeaderCompression: Connection 400 COMPRESSION 0 "RFC 9113 §4.3" "the header block cannot be decoded";
+    // HTTP/2: frames
+    PrefaceSyntax: Connection 400 PROTOCOL 0 "RFC 9113 §3.4" "the client's preface is not the one of HTTP/2, with SETTINGS behind it";
+    FrameSize: Connection 400 FRAME_SIZE 0 "RFC 9113 §4.2" "a frame is too long, or not as long as its type says";
+    PrioritySize: Message 400 FRAME_SIZE 0 "RFC 9113 §6.3" "a PRIORITY frame is not five bytes long";
+    FrameStream: Connection 400 PROTOCOL 0 "RFC 9113 §5.1.1" "a frame of a stream stands on the connection, or the other way round";
+    StreamNumber: Connection 400 PROTOCOL 0 "RFC 9113 §5.1.1" "a new stream's number is even, or not above all before it";
+    StreamIdle: Connection 400 PROTOCOL 0 "RFC 9113 §5.1" "a frame came on a stream that was never opened";
+    StreamClosed: Connection 400 CLOSED 0 "RFC 9113 §5.1" "a frame came on a stream that is closed";
+    StreamHalfClosed: Message 400 CLOSED 0 "RFC 9113 §5.1" "a frame came behind the end of its stream";
+    TrailersWithoutEnd: Message 400 PROTOCOL 0 "RFC 9113 §8.1" "a trailer section does not end its stream";
+    PushPromise: Connection 400 PROTOCOL 0 "RFC 9113 §8.4" "a client cannot push";
+    Padding: Connection 400 PROTOCOL 0 "RFC 9113 §6.1" "the padding is as long as the frame, or longer";
+    HeaderBlockCut: Connection 400 PROTOCOL 0 "RFC 9113 §6.10" "a header block is interrupted, or continued where none is open";
+    ContinuationFlood: Connection 431 CALM 0 "RFC 9113 §10.5" "too many CONTINUATION frames" limit ContinuationFrames;
+    SettingsSyntax: Connection 400 PROTOCOL 0 "RFC 9113 §6.5.2" "a setting has a value that it cannot have";
+    SettingsWindow: Connection 400 FLOW 0 "RFC 9113 §6.5.2" "SETTINGS_INITIAL_WINDOW_SIZE is above 2^31-1, or takes a window there";
+    SettingsFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too many settings in a frame" limit SettingsEntries;
+    SettingsUnasked: Connection 400 PROTOCOL 0 "RFC 9113 §6.5.3" "an acknowledgement of settings that were not sent";
+    SettingsTimeout: Connection 408 SETTINGS 0 "RFC 9113 §6.5.3" "our settings were not acknowledged in time" limit SettingsAckMs;
+    WindowUpdateZero: Connection 400 PROTOCOL 0 "RFC 9113 §6.9" "WINDOW_UPDATE by nothing on the connection";
+    WindowUpdateZeroStream: Message 400 PROTOCOL 0 "RFC 9113 §6.9" "WINDOW_UPDATE by nothing on a stream";
+    WindowOverflow: Connection 400 FLOW 0 "RFC 9113 §6.9.1" "the connection's window goes above 2^31-1";
+    WindowOverflowStream: Message 400 FLOW 0 "RFC 9113 §6.9.1" "a stream's window goes above 2^31-1";
+    WindowExceeded: Connection 400 FLOW 0 "RFC 9113 §6.9.1" "more content than the connection's window allows" limit ConnectionWindowBytes;
+    WindowExceededStream: Message 400 FLOW 0 "RFC 9113 §6.9.1" "more content than the stream's window allows";
+    TooManyStreams: Message 503 REFUSED 0 "RFC 9113 §5.1.2" "too many streams at once" limit ConcurrentStreams;
+    GoawayNumber: Connection 400 PROTOCOL 0 "RFC 9113 §6.8" "a later GOAWAY names a higher stream";
+    SelfDependency: Message 400 PROTOCOL 0 "RFC 7540 §5.3.1" "a stream depends on itself";
+    PriorityUpdateStream: Connection 400 PROTOCOL 0 "RFC 9218 §7.1" "PRIORITY_UPDATE names no stream of a request";
+    // HTTP/2: floods
+    ResetFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too many streams that are reset" limit ResetBurst;
+    GlitchFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too many odd frames" limit GlitchBurst;
+    EmptyFrameFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too many frames without content" limit EmptyFrames;
+    SmallFrameFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too many small frames that nobody takes" limit SmallFrameBytes;
+    PriorityFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too many priority frames" limit PriorityFrames;
+    OverheadFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too little content for so many frames" limit OverheadBytes;
+    Stalled: Message 408 CANCEL 0 "RFC 9113 §10.5" "a response waits too long for its window" limit StallMs;
+    StallFlood: Connection 408 CALM 0 "RFC 9113 §10.5" "a third response waits too long for its window" limit StallMs;
     // Time and rates
     HeadTimeout: Connection 408 CANCEL 0 "RFC 9112 §9.5" "the head did not arrive in time" limit HeadMs;
     HandshakeTimeout: Connection 408 CANCEL 90 "RFC 9112 §9.5" "the TLS handshake did not end in time" limit HandshakeMs;

@@ -6,9 +6,8 @@
 //! encoder stream (stream 2) has sent: a stand-in for QPACK's dynamic table, which blocks streams until it is there.
 
 use super::head;
-use super::streams::{DATA, FRAME_H3, Framing, HEADERS, Streams};
-use crate::base::Sink;
-use crate::base::{Instant, Limit, Rule, Span, Violation};
+use super::streams::{DATA, FRAME, HEADERS, Streams};
+use crate::base::{Instant, Limit, Rule, Sink, Span, Violation};
 use crate::config::Config;
 use crate::delivery::whole_cap;
 use crate::event::{Body, Event, Fields, Head, Request, Trailers};
@@ -88,7 +87,7 @@ pub(crate) struct Turn<'t, 'c> {
 
 impl<C: core::ops::Deref<Target = Config>> Connection<C> {
     pub(crate) fn new(config: C, _now: Instant) -> Self {
-        let exchanges = Exchanges::Model(Streams::new(Framing::H3));
+        let exchanges = Exchanges::H3Model(Streams::default());
         let core = Core {
             exchanges,
             lanes: Vec::new(),
@@ -130,7 +129,7 @@ impl<C: core::ops::Deref<Target = Config>> Connection<C> {
 
     /// The transport says that the peer took its request back.
     pub(crate) fn reset(&mut self, id: u64) -> Option<Event<'_>> {
-        let Exchanges::Model(streams) = &mut self.core.exchanges else { return None };
+        let Exchanges::H3Model(streams) = &mut self.core.exchanges else { return None };
         self.core.lanes.retain(|l| l.id != id);
         let tag = streams.remove(id)?.shared.tag;
         Some(Event::Aborted { id: Id(id), tag, why: None })
@@ -157,7 +156,7 @@ impl Turn<'_, '_> {
 
     /// The handle of this stream's exchange.
     pub(crate) fn reply(&mut self, id: Id) -> Option<Reply<'_>> {
-        let Exchanges::Model(streams) = &mut self.core.exchanges else { return None };
+        let Exchanges::H3Model(streams) = &mut self.core.exchanges else { return None };
         streams.get(id.0).filter(|s| !s.is_answered() && id.0 == self.id)?;
         self.pause = None;
         let out = self.outbox.reborrow(0);
@@ -217,7 +216,7 @@ impl Turn<'_, '_> {
     /// What the handler did since the last step.
     fn handler_acted(&mut self) -> Option<Step> {
         let (id, room) = (self.id, self.outbox.room());
-        let Exchanges::Model(streams) = &mut self.core.exchanges else { return None };
+        let Exchanges::H3Model(streams) = &mut self.core.exchanges else { return None };
         let stream = streams.open.iter_mut().find(|s| s.shared.id == id)?;
         if stream.shared.aborted || stream.is_broken() || stream.is_answered() {
             let over = !stream.shared.received || !stream.is_answered() || stream.is_broken();
@@ -232,8 +231,6 @@ impl Turn<'_, '_> {
             stream.shared.starved = false;
             return Some(Step::Event(Raw::Writable));
         }
-        let stream = streams.get(id)?;
-        stream.unpark(&mut self.outbox);
         None
     }
 
@@ -246,7 +243,7 @@ impl Turn<'_, '_> {
         let lane = self.lane();
         lane.over = true;
         let inside = lane.frame.is_some() || !lane.header.is_empty() || !lane.begun;
-        let Exchanges::Model(streams) = &mut self.core.exchanges else { return Step::Again };
+        let Exchanges::H3Model(streams) = &mut self.core.exchanges else { return Step::Again };
         let Some(stream) = streams.get(id) else { return Step::Again };
         if inside {
             let tag = stream.shared.tag;
@@ -277,10 +274,10 @@ impl Turn<'_, '_> {
     fn frame_header(&mut self) -> Step {
         let bytes = self.chunk.bytes;
         let lane = self.lane();
-        let n = (FRAME_H3 - lane.header.len()).min(bytes.len());
+        let n = (FRAME - lane.header.len()).min(bytes.len());
         lane.header.extend_from_slice(&bytes[..n]);
-        let Some(&[kind, high, low]) = lane.header.first_chunk::<FRAME_H3>() else {
-            let want = FRAME_H3 - lane.header.len();
+        let Some(&[kind, high, low]) = lane.header.first_chunk::<FRAME>() else {
+            let want = FRAME - lane.header.len();
             self.eat(n);
             return self.need(want);
         };
@@ -330,7 +327,7 @@ impl Turn<'_, '_> {
                 Ok(fields) => fields,
                 Err(why) => return self.refuse(why),
             };
-            let Exchanges::Model(streams) = &mut self.core.exchanges else { return Step::Again };
+            let Exchanges::H3Model(streams) = &mut self.core.exchanges else { return Step::Again };
             let Some(stream) = streams.get(id) else { return Step::Again };
             stream.shared.received = true;
             return match stream.shared.expect {
@@ -345,8 +342,8 @@ impl Turn<'_, '_> {
         match head::request(&mut self.core.arena, &block, Version::Http3) {
             Ok(head) => {
                 let is_head = head.method.of(&self.core.arena) == b"HEAD";
-                let Exchanges::Model(streams) = &mut self.core.exchanges else { return Step::Again };
-                streams.begin(id, u32::MAX, is_head);
+                let Exchanges::H3Model(streams) = &mut self.core.exchanges else { return Step::Again };
+                streams.begin(id, is_head);
                 if let Some(stream) = streams.get(id) {
                     stream.shared.received = ends;
                 }
@@ -359,7 +356,7 @@ impl Turn<'_, '_> {
     fn refuse(&mut self, why: Violation) -> Step {
         let id = self.id;
         self.lane().over = true;
-        let Exchanges::Model(streams) = &mut self.core.exchanges else { return Step::Again };
+        let Exchanges::H3Model(streams) = &mut self.core.exchanges else { return Step::Again };
         match streams.remove(id) {
             Some(stream) => Step::Event(Raw::Aborted { tag: stream.shared.tag, why: Some(why) }),
             None => Step::Again,
@@ -368,7 +365,7 @@ impl Turn<'_, '_> {
 
     fn data(&mut self, left: usize) -> Step {
         let (id, bytes, fin, limits) = (self.id, self.chunk.bytes, self.chunk.fin, self.config.limits());
-        let Exchanges::Model(streams) = &mut self.core.exchanges else { return Step::Again };
+        let Exchanges::H3Model(streams) = &mut self.core.exchanges else { return Step::Again };
         let Some(stream) = streams.get(id) else {
             self.lane().over = true;
             return Step::Again;
@@ -431,6 +428,7 @@ impl Turn<'_, '_> {
                     target: text(head.target),
                     authority: text(head.authority),
                     version: head.version,
+                    protocol: None,
                     fields: Fields::new(head.fields.of(arena)),
                 };
                 Event::Request(Request { head, has_body, tls: None, reply })

@@ -54,7 +54,8 @@ pub(crate) fn request(arena: &mut Vec<u8>, block: &[u8], version: Version) -> Re
     let authority = put(arena, authority);
     put(arena, b"\r\n");
     lines(arena, rest).map_err(bad)?;
-    Ok(HeadSpans { method, target, authority, fields: Span::new(fields, arena.len()), version, len: 0 })
+    let fields = Span::new(fields, arena.len());
+    Ok(HeadSpans { method, target, authority, fields, protocol: Span::default(), version, len: 0 })
 }
 
 /// A trailer section.

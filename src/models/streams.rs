@@ -1,8 +1,4 @@
-//! In: what a handler answers on one of many streams. Out: toy frames in the outbox, never more than the windows allow.
-//!
-//! A reply handle reaches one stream and the outbox, and yet it must obey the connection's window as well. So [`Streams::get`]
-//! lends all of that window to the stream that is at hand, and takes back what is left of it when it lends the next time: no
-//! shared ownership, no second argument in any call.
+//! In: what a handler answers on one of many streams. Out: toy frames in that stream's outbox, whose transport has the windows.
 
 use crate::base::{FieldFault, Limit, Limits, Misuse};
 use crate::parse::semantics::{check_field, may_be_trailer};
@@ -11,35 +7,10 @@ use crate::read::OutboxMut;
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RESET: u8 = 3;
-pub(crate) const PING: u8 = 6;
-pub(crate) const GOAWAY: u8 = 7;
-pub(crate) const WINDOW: u8 = 8;
-/// Flag: nothing follows on this stream.
-pub(crate) const END: u8 = 1;
-/// Bytes of a frame's header over one byte stream: length, type, flags, stream.
-pub(crate) const FRAME: usize = 8;
-/// The same where the stream is known already: type, length.
-pub(crate) const FRAME_H3: usize = 3;
-/// What a stream may hold back of a small answer, so that `text` never fails for want of a window.
-pub(crate) const PARK: usize = 1024;
-/// What a peer may send on a stream, and on a connection, before credit comes back.
-pub(crate) const STREAM_WINDOW: u32 = 65_536;
-pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Codes of RESET.
-pub(crate) const NO_ERROR: u32 = 0;
-pub(crate) const INTERNAL: u32 = 2;
-pub(crate) const CANCEL: u32 = 8;
+/// Bytes of a frame's header: type, length.
+pub(crate) const FRAME: usize = 3;
 
 type Fields<'f> = &'f [(&'f str, &'f str)];
-
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Framing {
-    /// One outbox for all streams, windows of our own.
-    H2,
-    /// One outbox a stream; the transport has the windows.
-    H3,
-}
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Sending {
@@ -58,149 +29,53 @@ enum Sending {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) shared: Exchange,
-    framing: Framing,
     sending: Sending,
     is_head: bool,
-    /// What the peer lets us send on this stream.
-    pub(crate) window: u32,
-    /// The connection's window, while this stream is at hand.
-    purse: u32,
-    parked: Vec<u8>,
-    /// What the peer may still send here.
-    pub(crate) room: u32,
-    /// Lent with the last event, credit not yet due.
-    pub(crate) lent: u32,
-    /// A whole body as it comes.
-    pub(crate) gather: Vec<u8>,
-    pub(crate) body: u64,
 }
 
-#[derive(Debug)]
+/// Every stream that is open.
+#[derive(Debug, Default)]
 pub(crate) struct Streams {
-    pub(crate) framing: Framing,
     pub(crate) open: Vec<Stream>,
-    /// What the peer lets us send, all streams together, but for what is lent.
-    window: u32,
-    at_hand: u64,
 }
 
 impl Streams {
-    pub(crate) fn new(framing: Framing) -> Streams {
-        let window = if framing == Framing::H2 { CONNECTION_WINDOW } else { u32::MAX };
-        Streams { framing, open: Vec::new(), window, at_hand: 0 }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
     pub(crate) fn get(&mut self, id: u64) -> Option<&mut Stream> {
-        self.settle();
-        let window = self.window;
-        let stream = self.open.iter_mut().find(|s| s.shared.id == id && !s.shared.aborted)?;
-        (self.at_hand, self.window, stream.purse) = (id, 0, window);
-        Some(stream)
+        self.open.iter_mut().find(|s| s.shared.id == id && !s.shared.aborted)
     }
 
-    /// What the stream at hand did not spend is the connection's again.
-    fn settle(&mut self) {
-        if let Some(stream) = self.open.iter_mut().find(|s| s.shared.id == self.at_hand) {
-            self.window += core::mem::take(&mut stream.purse);
-        }
-        self.at_hand = 0;
-    }
-
-    /// The peer lets us send more.
-    pub(crate) fn grow(&mut self, more: u32) {
-        self.settle();
-        self.window = self.window.saturating_add(more);
-    }
-
-    pub(crate) fn window(&mut self) -> u32 {
-        self.settle();
-        self.window
-    }
-
-    pub(crate) fn begin(&mut self, id: u64, window: u32, is_head: bool) {
-        self.open.push(Stream {
-            shared: Exchange { id, ..Exchange::default() },
-            framing: self.framing,
-            sending: Sending::Waiting,
-            is_head,
-            window,
-            purse: 0,
-            parked: Vec::new(),
-            room: STREAM_WINDOW,
-            lent: 0,
-            gather: Vec::new(),
-            body: 0,
-        });
+    pub(crate) fn begin(&mut self, id: u64, is_head: bool) {
+        let shared = Exchange { id, ..Exchange::default() };
+        self.open.push(Stream { shared, sending: Sending::Waiting, is_head });
     }
 
     pub(crate) fn remove(&mut self, id: u64) -> Option<Stream> {
-        self.settle();
         let at = self.open.iter().position(|s| s.shared.id == id)?;
         Some(self.open.remove(at))
     }
 }
 
-/// Puts one frame, all or nothing.
-pub(crate) fn frame(out: &mut OutboxMut<'_>, framing: Framing, kind: u8, flags: u8, id: u64, parts: &[&[u8]]) -> bool {
-    let len: usize = parts.iter().map(|p| p.len()).sum();
-    if len + FRAME > out.room() {
-        return false;
-    }
-    frame_header(out, framing, kind, flags, id, len);
-    for part in parts {
-        out.append(part);
-    }
-    true
-}
-
-fn frame_header(out: &mut OutboxMut<'_>, framing: Framing, kind: u8, flags: u8, id: u64, len: usize) {
+/// The header of a frame; `ends`: nothing follows on this stream, and the transport says it.
+fn header(out: &mut OutboxMut<'_>, kind: u8, len: usize, ends: bool) {
     let [high, low] = (len as u16).to_be_bytes();
-    match framing {
-        Framing::H2 => {
-            out.append(&[high, low, kind, flags]);
-            out.append(&(id as u32).to_be_bytes());
-        }
-        Framing::H3 => {
-            out.append(&[kind, high, low]);
-            if flags & END != 0 {
-                out.fin(); // the transport says it
-            }
-        }
+    out.append(&[kind, high, low]);
+    if ends {
+        out.fin();
     }
 }
 
 impl Stream {
     pub(crate) fn is_answered(&self) -> bool {
-        matches!(self.sending, Sending::Done | Sending::Broken) && self.parked.is_empty()
+        matches!(self.sending, Sending::Done | Sending::Broken)
     }
 
     pub(crate) fn is_broken(&self) -> bool {
         self.sending == Sending::Broken
     }
 
-    /// Credit that is due to the peer: what it sent, and nobody holds any more.
-    pub(crate) fn owed(&self) -> u32 {
-        STREAM_WINDOW.saturating_sub(self.room).saturating_sub(self.shared.held).saturating_sub(self.lent)
-    }
-
-    /// Content bytes that would be taken now.
-    fn allowed(&self, out: &OutboxMut<'_>) -> usize {
-        let room = out.room().saturating_sub(FRAME).min(u16::MAX as usize);
-        if self.parked.is_empty() { room.min(self.window.min(self.purse) as usize) } else { 0 }
-    }
-
-    /// Content of a short answer that is certain to be taken, with what may be parked or without.
-    pub(crate) fn takes(&self, parked: bool) -> usize {
-        self.window.min(self.purse) as usize + if parked { PARK } else { 0 }
-    }
-
-    /// Starved streams go on when both windows are open.
-    pub(crate) fn can_go_on(&self, connection: u32) -> bool {
-        self.window > 0 && connection > 0
+    /// Content of a short answer that is certain to be taken, as far as windows go.
+    pub(crate) fn takes(&self, _parked: bool) -> usize {
+        usize::from(u16::MAX)
     }
 
     fn head(
@@ -209,7 +84,7 @@ impl Stream {
         limits: &Limits,
         (status, length): (u16, Option<u64>),
         fields: Fields<'_>,
-        flags: u8,
+        ends: bool,
     ) -> Result<(), Misuse> {
         let mut block = if status == 0 { String::new() } else { format!(":status {status}\n") };
         for (name, value) in fields {
@@ -222,10 +97,12 @@ impl Stream {
         if block.len() as u64 > limits.get(Limit::ResponseHeadBytes).min(u64::from(u16::MAX)) {
             return Err(Misuse::HeadTooLarge);
         }
-        match frame(out, self.framing, HEADERS, flags, self.shared.id, &[block.as_bytes()]) {
-            true => Ok(()),
-            false => Err(Misuse::NoRoom),
+        if FRAME + block.len() > out.room() {
+            return Err(Misuse::NoRoom);
         }
+        header(out, HEADERS, block.len(), ends);
+        out.append(block.as_bytes());
+        Ok(())
     }
 
     pub(crate) fn respond(
@@ -253,12 +130,12 @@ impl Stream {
         }
         let silent = bare || self.is_head;
         let whole = matches!(content, Content::Whole(_));
-        let flags = if silent || (whole && length == Some(0)) { END } else { 0 };
-        self.head(out, limits, (status, length.filter(|_| !bare)), fields, flags)?;
-        self.sending = match (silent, flags) {
+        let ends = silent || (whole && length == Some(0));
+        self.head(out, limits, (status, length.filter(|_| !bare)), fields, ends)?;
+        self.sending = match (silent, ends) {
             (true, _) if whole => Sending::Done,
             (true, _) => Sending::Silent,
-            (false, END) => Sending::Done,
+            (false, true) => Sending::Done,
             _ => Sending::Open { left: length, whole },
         };
         match content {
@@ -278,44 +155,19 @@ impl Stream {
         };
         let mut taken = 0;
         loop {
-            let n = self.allowed(out).min(bytes.len() - taken);
+            let room = out.room().saturating_sub(FRAME).min(u16::MAX as usize);
+            let n = room.min(bytes.len() - taken);
             if n == 0 {
                 break;
             }
-            let ends = whole && left == Some((taken + n) as u64);
-            self.data(out, &bytes[taken..taken + n], ends);
+            header(out, DATA, n, whole && left == Some((taken + n) as u64));
+            out.append(&bytes[taken..taken + n]);
             taken += n;
-        }
-        let rest = &bytes[taken..];
-        if whole
-            && self.parked.is_empty()
-            && rest.len() as u64 == left.unwrap_or(0) - taken as u64
-            && rest.len() <= PARK
-        {
-            self.parked.extend_from_slice(rest); // a small answer never waits for its handler
-            taken += rest.len();
         }
         let left = left.map(|left| left - taken as u64);
         self.sending = if whole && left == Some(0) { Sending::Done } else { Sending::Open { left, whole } };
         self.shared.starved = taken < bytes.len();
         Ok(taken)
-    }
-
-    fn data(&mut self, out: &mut OutboxMut<'_>, bytes: &[u8], ends: bool) {
-        frame_header(out, self.framing, DATA, u8::from(ends), self.shared.id, bytes.len());
-        out.append(bytes);
-        self.window -= bytes.len() as u32;
-        self.purse -= bytes.len() as u32;
-    }
-
-    /// What was parked goes out as the windows open.
-    pub(crate) fn unpark(&mut self, out: &mut OutboxMut<'_>) {
-        let parked = core::mem::take(&mut self.parked);
-        let n = self.allowed(out).min(parked.len());
-        if n > 0 {
-            self.data(out, &parked[..n], n == parked.len());
-        }
-        self.parked.extend_from_slice(&parked[n..]);
     }
 
     pub(crate) fn finish(&mut self, out: &mut OutboxMut<'_>) -> Result<(), Misuse> {
@@ -325,9 +177,7 @@ impl Stream {
             Sending::Silent => self.sending = Sending::Done,
             Sending::Open { left: Some(left), .. } if left > 0 => self.sending = Sending::Broken,
             Sending::Open { .. } => {
-                if !frame(&mut out.reborrow(0), self.framing, DATA, END, self.shared.id, &[]) {
-                    return Err(Misuse::NoRoom);
-                }
+                out.fin();
                 self.sending = Sending::Done;
             }
         }
@@ -346,7 +196,7 @@ impl Stream {
         }
         match self.sending {
             Sending::Open { left: None, .. } => {
-                self.head(out, limits, (0, None), fields, END)?;
+                self.head(out, limits, (0, None), fields, true)?;
                 self.sending = Sending::Done;
                 self.shared.starved = false;
                 Ok(())
@@ -369,10 +219,10 @@ impl Stream {
         if !(100..=199).contains(&status) || status == 101 {
             return Err(Misuse::Status);
         }
-        self.head(out, limits, (status, None), fields, 0)
+        self.head(out, limits, (status, None), fields, false)
     }
 
-    /// 101 does not exist here (RFC 9113 §8.6), and the toys know no CONNECT.
+    /// 101 does not exist here (RFC 9114 §4.5), and the toy knows no CONNECT.
     pub(crate) fn upgrade(&mut self, _: &mut OutboxMut<'_>, _: &Limits, _: &str, _: Fields<'_>) -> Result<(), Misuse> {
         Err(Misuse::NoUpgrade)
     }
@@ -380,11 +230,7 @@ impl Stream {
     /// All the declared content is about to be put behind the head by other means: as one frame, whose header goes first.
     pub(crate) fn placed(&mut self, out: &mut OutboxMut<'_>, len: usize) -> Result<bool, Misuse> {
         match self.sending {
-            Sending::Open { left: Some(left), .. } if left == len as u64 => {
-                frame_header(out, self.framing, DATA, END, self.shared.id, len);
-                self.window -= len as u32;
-                self.purse -= len as u32;
-            }
+            Sending::Open { left: Some(left), .. } if left == len as u64 => header(out, DATA, len, true),
             Sending::Silent => {}
             _ => return Err(Misuse::TooMuchContent),
         }

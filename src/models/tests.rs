@@ -1,33 +1,18 @@
-//! One handler, three versions: HTTP/1.1 on the real engine, the two models beside it. What the handler sees must be the same;
-//! what only many streams can show is shown with the models alone.
+//! One handler, three versions: HTTP/1.1 and HTTP/2 on the real engine, the model of HTTP/3 beside them. What the handler sees must
+//! be the same, and so must the answers; what only the model can show is shown with it alone.
 
+use super::Dice;
 use super::h3;
-use super::streams::{
-    CANCEL, CONNECTION_WINDOW, DATA, END, GOAWAY, HEADERS, NO_ERROR, PING, RESET, STREAM_WINDOW, WINDOW,
-};
+use super::peer::{END, END_HEADERS, Handler, Lines, Peer};
+use super::streams::{DATA, HEADERS};
 use crate::base::Limits;
-use crate::connection::Engine;
-use crate::reply::Exchanges;
-use crate::{
-    Config, Connection, Content, End, Event, Expect, Id, Inbox, Instant, Misuse, Outbox, Pause, Reply, Rule, Wait,
-};
-use std::collections::BTreeMap;
+use crate::parse::h2::kind;
+use crate::{Config, Connection, Content, Event, Expect, Id, Inbox, Instant, Outbox, Pause, Reply, Rule, Turn, Wait};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 const NOW: Instant = Instant::ZERO;
 const BIG: usize = 200_000;
-
-/// xorshift64*: every run the same.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n.max(1)
-    }
-}
 
 // ---- the handler, which knows nothing of versions ----
 
@@ -39,8 +24,9 @@ struct App {
     rest: BTreeMap<Id, Vec<u8>>,
     later: Vec<Id>,
     ids: BTreeMap<u64, Id>,
-    writable: usize,
     faults: Vec<Rule>,
+    /// Answers that wait may be given.
+    all_asked: bool,
 }
 
 impl App {
@@ -94,7 +80,6 @@ impl App {
                 self.complete(trailers.tag, &mut trailers.reply);
             }
             Event::Writable(mut reply) => {
-                self.writable += 1;
                 let id = reply.id();
                 if let Some(mut rest) = self.rest.remove(&id) {
                     let n = reply.write(&rest).expect("its turn");
@@ -206,11 +191,6 @@ impl Ask {
     }
 }
 
-fn h2_frame(kind: u8, flags: u8, id: u64, payload: &[u8]) -> Vec<u8> {
-    let [high, low] = (payload.len() as u16).to_be_bytes();
-    [&[high, low, kind, flags], &(id as u32).to_be_bytes()[..], payload].concat()
-}
-
 fn h3_frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     let [high, low] = (payload.len() as u16).to_be_bytes();
     [&[kind, high, low], payload].concat()
@@ -219,158 +199,44 @@ fn h3_frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 /// What came back on one stream.
 #[derive(Default, Debug, PartialEq)]
 struct Answer {
-    heads: Vec<String>,
+    informs: usize,
+    head: Lines,
     body: Vec<u8>,
+    trailers: Option<Lines>,
     ended: bool,
-    reset: Option<u32>,
 }
 
-// ---- the model of HTTP/2 on the real connection ----
-
-struct H2 {
-    connection: Connection<Arc<Config>>,
-    inbox: Inbox<Vec<u8>>,
-    outbox: Outbox<Vec<u8>>,
-    app: App,
-    sent: Vec<u8>,
-    /// Credit of ours that waits for room in the inbox.
-    grants: Vec<u8>,
-    answers: BTreeMap<u64, Answer>,
-    /// Credit that the peer gave back, by stream.
-    credit: BTreeMap<u64, u32>,
-    goaway: Option<u32>,
-    pongs: usize,
-    /// The client grants what it reads at once.
-    generous: bool,
-    /// Bytes of what is fed that did not fit yet.
-    cut: usize,
-    pause: Pause,
-    now: Instant,
-}
-
-impl H2 {
-    fn new() -> H2 {
-        H2 {
-            connection: Connection::model(Arc::new(Config::new(Limits::DEFAULT)), NOW),
-            inbox: Inbox::new(vec![0; 4096]),
-            outbox: Outbox::new(vec![0; 8192]),
-            app: App::default(),
-            sent: Vec::new(),
-            grants: Vec::new(),
-            answers: BTreeMap::new(),
-            credit: BTreeMap::new(),
-            goaway: None,
-            pongs: 0,
-            generous: true,
-            cut: 0,
-            pause: Pause::Yield,
-            now: NOW,
+impl Answer {
+    fn section(&mut self, block: &[u8]) {
+        let text = core::str::from_utf8(block).expect("text");
+        let split = |line: &str| {
+            let at = 1 + line[1..].find([':', ' ']).expect("a line");
+            (line[..at].to_string(), line[at..].trim_start_matches([':', ' ']).as_bytes().to_vec())
+        };
+        let lines: Lines = text.lines().map(split).collect();
+        match lines.iter().find(|f| f.0 == ":status") {
+            Some(status) if status.1[0] == b'1' => self.informs += 1,
+            Some(_) => self.head = lines,
+            None => self.trailers = Some(lines),
         }
-    }
-
-    fn feed(&mut self, mut bytes: &[u8]) {
-        loop {
-            let n = self.inbox.fill(bytes);
-            bytes = &bytes[n..];
-            self.cut = bytes.len();
-            self.run();
-            if bytes.is_empty() {
-                return;
-            }
-            assert!(n > 0, "the model always consumes: {:?}", self.pause);
-        }
-    }
-
-    /// Turns until nothing more happens.
-    fn run(&mut self) {
-        loop {
-            if self.at_a_boundary() {
-                let n = self.inbox.fill(&self.grants);
-                self.grants.drain(..n);
-            }
-            let before = self.inbox.len();
-            let mut turn = self.connection.turn(self.now, &mut self.inbox, &mut self.outbox).expect("our own buffers");
-            let mut happened = false;
-            while let Some(event) = turn.next() {
-                happened = true;
-                self.app.on(event);
-            }
-            self.pause = turn.finish();
-            let n = self.outbox.ready().len();
-            let output = self.outbox.ready().to_vec();
-            self.outbox.wrote(n);
-            self.read(&output);
-            self.ledger();
-            let granting = !self.grants.is_empty() && self.at_a_boundary();
-            let idle = !granting && !happened && n == 0 && self.inbox.len() == before && self.pause != Pause::Yield;
-            if idle || self.pause == Pause::Closed {
-                let Exchanges::Model(streams) = &self.connection.core().exchanges else { panic!() };
-                assert!(streams.open.iter().all(|s| s.lent == 0), "every loan has ended");
-                return;
-            }
-        }
-    }
-
-    /// No frame is cut: others can be put behind what was fed. (The test feeds frames whole, or in one piece.)
-    fn at_a_boundary(&mut self) -> bool {
-        let Engine::Model(receiver) = &self.connection.core().engine else { panic!() };
-        self.cut == 0 && !receiver.is_inside() && self.inbox.is_empty()
-    }
-
-    /// Granted = outstanding + held + returned, on every stream, after every turn.
-    fn ledger(&mut self) {
-        let core = self.connection.core();
-        let (Engine::Model(receiver), Exchanges::Model(streams)) = (&core.engine, &core.exchanges) else { panic!() };
-        for stream in &streams.open {
-            assert_eq!(stream.room + stream.shared.held + stream.lent + stream.owed(), STREAM_WINDOW);
-        }
-        assert!(receiver.room() <= CONNECTION_WINDOW);
-    }
-
-    fn read(&mut self, output: &[u8]) {
-        self.sent.extend_from_slice(output);
-        while let Some(&[high, low, kind, flags, a, b, c, d]) = self.sent.first_chunk::<8>() {
-            let (len, id) = (usize::from(u16::from_be_bytes([high, low])), u64::from(u32::from_be_bytes([a, b, c, d])));
-            let Some(payload) = self.sent.get(8..8 + len).map(<[u8]>::to_vec) else { break };
-            self.sent.drain(..8 + len);
-            let value = payload.first_chunk::<4>().map_or(0, |v| u32::from_be_bytes(*v));
-            match kind {
-                WINDOW => *self.credit.entry(id).or_default() += value,
-                GOAWAY => self.goaway = Some(value),
-                PING => self.pongs += 1,
-                _ => {
-                    let answer = self.answers.entry(id).or_default();
-                    assert!(!answer.ended || kind == RESET, "a frame behind the end of stream {id}");
-                    match kind {
-                        HEADERS => answer.heads.push(String::from_utf8(payload).expect("text")),
-                        DATA => answer.body.extend_from_slice(&payload),
-                        RESET => answer.reset = Some(value),
-                        _ => panic!("frame type {kind}"),
-                    }
-                    answer.ended |= flags & END != 0 || kind == RESET;
-                    if kind == DATA && len > 0 && self.generous {
-                        let more = (len as u32).to_be_bytes();
-                        self.grants.extend([h2_frame(WINDOW, 0, id, &more), h2_frame(WINDOW, 0, 0, &more)].concat());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Does something with an exchange from outside of its events.
-    fn with(&mut self, id: Id, act: impl FnOnce(&mut Reply<'_>)) -> bool {
-        let mut turn = self.connection.turn(self.now, &mut self.inbox, &mut self.outbox).expect("our own buffers");
-        let found = turn.reply(id).map(|mut reply| act(&mut reply)).is_some();
-        while let Some(event) = turn.next() {
-            self.app.on(event);
-        }
-        self.pause = turn.finish();
-        self.run();
-        found
     }
 }
 
-// ---- HTTP/1.1 and the model of HTTP/3, as far as the comparison needs them ----
+impl Handler for App {
+    fn on(&mut self, event: Event<'_>) {
+        App::on(self, event);
+    }
+
+    fn outside(&mut self, turn: &mut Turn<'_>) {
+        if self.all_asked
+            && let Some(id) = self.later.pop()
+        {
+            turn.reply(id).expect("open").text(200, "late").expect("room");
+        }
+    }
+}
+
+// ---- the three versions ----
 
 fn over_h1(asks: &[Ask]) -> App {
     let mut app = App::default();
@@ -398,28 +264,54 @@ fn over_h1(asks: &[Ask]) -> App {
 }
 
 fn over_h2(asks: &[Ask], dice: &mut Dice) -> (App, BTreeMap<u64, Answer>) {
-    let mut h2 = H2::new();
-    let mut wire = Vec::new();
+    let mut peer = Peer::new(Limits::DEFAULT, 4096, 8192, App::default());
+    peer.settings(1 << 20);
+    peer.grant(0, 1 << 24);
+    peer.run();
     // All streams at once: the next frame is of any of them, but they begin in order.
-    let mut waiting: Vec<(u64, std::collections::VecDeque<_>)> =
-        asks.iter().enumerate().map(|(i, ask)| (2 * i as u64 + 1, ask.frames(dice).into())).collect();
+    let mut waiting: Vec<VecDeque<_>> = asks.iter().map(|ask| ask.frames(dice).into()).collect();
     let mut begun = 0;
-    while waiting.iter().any(|w| !w.1.is_empty()) {
+    while waiting.iter().any(|w| !w.is_empty()) {
         let at = dice.below(waiting.len().min(begun + 1));
-        let Some((kind, end, payload)) = waiting[at].1.pop_front() else { continue };
-        begun += usize::from(at == begun);
-        wire.extend(h2_frame(kind, u8::from(end), waiting[at].0, &payload));
+        let number = 2 * at as u32 + 1;
+        if let Some((kind, end, payload)) = waiting[at].pop_front() {
+            if at == begun {
+                let (ask, tag) = (&asks[at], asks[at].tag.to_string());
+                let path = format!("{}?q", ask.path);
+                let tag: [(&str, &[u8]); 1] = [("x-tag", tag.as_bytes())];
+                let stream = if end { peer.get(&path, &tag) } else { peer.post(&path, &tag) };
+                assert_eq!(stream, number);
+                begun += 1;
+            } else if kind == HEADERS {
+                let block = peer.block(&[("x-check", b"yes")]);
+                peer.lanes.get_mut(&number).expect("open").closed = true;
+                peer.say(kind::HEADERS, END | END_HEADERS, number, &block);
+            } else {
+                let padding = dice.one_in(3).then(|| dice.below(256) as u8);
+                peer.data(number, &payload, padding, end);
+            }
+        }
+        peer.feed(1 + dice.below(3000));
+        peer.turn(dice.pick(&[0, 1000, 1 << 20]));
     }
-    let mut rest = &wire[..];
-    while !rest.is_empty() {
-        let (part, behind) = rest.split_at((1 + dice.below(3000)).min(rest.len()));
-        h2.feed(part);
-        rest = behind;
+    peer.run();
+    peer.handler.all_asked = true;
+    while !peer.handler.later.is_empty() {
+        peer.run();
     }
-    while let Some(id) = h2.app.later.pop() {
-        assert!(h2.with(id, |reply| reply.text(200, "late").expect("room")));
-    }
-    (h2.app, h2.answers)
+    let answers = peer.lanes.iter().map(|(number, lane)| {
+        assert_eq!(lane.reset, None);
+        let answer = Answer {
+            informs: lane.informs,
+            head: lane.head.clone().unwrap_or_default(),
+            body: lane.body.clone(),
+            trailers: lane.trailers.clone(),
+            ended: lane.ended,
+        };
+        (u64::from(*number), answer)
+    });
+    let answers = answers.collect();
+    (peer.handler, answers)
 }
 
 /// One stream of HTTP/3 with its own outbox.
@@ -467,7 +359,7 @@ fn over_h3(asks: &[Ask], dice: &mut Dice) -> (App, BTreeMap<u64, Answer>) {
             let Some((payload, behind)) = behind.split_at_checked(len) else { break };
             rest = behind;
             match kind {
-                HEADERS => answer.heads.push(String::from_utf8(payload.to_vec()).expect("text")),
+                HEADERS => answer.section(payload),
                 _ => answer.body.extend_from_slice(payload),
             }
         }
@@ -498,219 +390,11 @@ fn one_handler_sees_the_same_over_all_three() {
             assert_eq!(h1.seen[tag], h2.seen[tag], "round {round}: HTTP/2");
             assert_eq!(h1.seen[tag], h3.seen[tag], "round {round}: HTTP/3");
             let answer = &h2_answers[&(2 * tag + 1)];
-            assert!(answer.ended && answer.reset.is_none(), "{answer:?}");
+            assert!(answer.ended, "{answer:?}");
             assert_eq!(answer, &h3_answers[tag], "round {round}");
         }
         assert!(h2.faults.is_empty() && h2.rest.is_empty() && h3.rest.is_empty());
     }
-}
-
-// ---- what only many streams can show ----
-
-fn open(h2: &mut H2, id: u64, ask: &Ask) {
-    h2.feed(&h2_frame(HEADERS, u8::from(ask.body.is_none()), id, &ask.block()));
-}
-
-#[test]
-fn streams_are_answered_out_of_order_by_id() {
-    let mut h2 = H2::new();
-    for tag in 0..5 {
-        open(&mut h2, 2 * tag + 1, &Ask::new(tag, "/later", None));
-    }
-    assert_eq!(h2.pause, Pause::Input { want: 8 }, "open streams never stop the input");
-    h2.feed(&h2_frame(PING, 0, 0, b"12345678"));
-    assert_eq!(h2.pongs, 1);
-    for tag in [3, 0, 4, 2, 1] {
-        let id = h2.app.ids[&tag];
-        assert!(h2.with(id, |reply| {
-            assert_eq!(reply.tag(), tag);
-            reply.text(200, &format!("for {tag}")).expect("room");
-        }));
-        assert_eq!(h2.answers[&id.number()].body, format!("for {tag}").as_bytes());
-        assert!(!h2.with(id, |_| ()), "its id is dead now");
-    }
-    assert!(h2.connection.core().is_between());
-}
-
-#[test]
-fn a_window_cuts_a_write_short_and_writable_follows() {
-    let mut h2 = H2::new();
-    h2.generous = false;
-    open(&mut h2, 1, &Ask::new(1, "/big", None));
-    open(&mut h2, 3, &Ask::new(3, "/big", None));
-    assert_eq!((h2.answers[&1].body.len(), h2.answers[&3].body.len()), (65_536, 65_536), "each has its own window");
-    // One byte of window: one byte of content, and only there.
-    h2.feed(&h2_frame(WINDOW, 0, 3, &1u32.to_be_bytes()));
-    assert_eq!((h2.answers[&1].body.len(), h2.answers[&3].body.len()), (65_536, 65_537));
-    h2.feed(&h2_frame(WINDOW, 0, 1, &(BIG as u32).to_be_bytes()));
-    assert!(h2.answers[&1].ended && h2.answers[&1].body.len() == BIG);
-    assert!(h2.app.writable > 2);
-    // The connection's window is one for all: 1 MiB less what went.
-    for id in [5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29] {
-        open(&mut h2, id, &Ask::new(id, "/big", None));
-    }
-    let all: usize = h2.answers.values().map(|a| a.body.len()).sum();
-    assert_eq!(all, CONNECTION_WINDOW as usize);
-    // A small answer does not fail for that: it is parked, whole, and the handler is rid of it.
-    open(&mut h2, 31, &Ask::new(31, "/hello", None));
-    assert_eq!((h2.answers[&31].heads.len(), h2.answers[&31].body.len()), (1, 0));
-    // What is serialised in place cannot be parked: refused, before a byte of it is written.
-    open(&mut h2, 33, &Ask::new(33, "/later", None));
-    let id = h2.app.ids[&33];
-    assert!(h2.with(id, |reply| assert_eq!(reply.json(200, &[1, 2, 3]), Err(Misuse::NoRoom))));
-    assert!(!h2.answers.contains_key(&33));
-    h2.generous = true;
-    for id in (3..=31).step_by(2) {
-        h2.feed(&h2_frame(WINDOW, 0, id, &(BIG as u32).to_be_bytes()));
-    }
-    h2.feed(&h2_frame(WINDOW, 0, 0, &(4 * BIG as u32).to_be_bytes()));
-    assert!(h2.with(id, |reply| assert_eq!(reply.json(200, &[1, 2, 3]), Ok(()))));
-    assert_eq!((&h2.answers[&31].body[..], &h2.answers[&33].body[..]), (&b"0 bytes"[..], &b"[1,2,3]"[..]));
-    assert!(h2.answers.values().all(|a| a.ended), "nothing was lost");
-    let sizes: Vec<usize> = h2.answers.values().map(|a| a.body.len()).filter(|&n| n > 100).collect();
-    assert_eq!(sizes, [BIG; 15]);
-}
-
-#[test]
-fn a_reset_takes_one_stream_back() {
-    let mut h2 = H2::new();
-    for id in [1, 3, 5] {
-        open(&mut h2, id, &Ask::new(id, "/stream", Some(b"")));
-        h2.feed(&h2_frame(DATA, 0, id, b"some"));
-    }
-    h2.feed(&h2_frame(RESET, 0, 3, &CANCEL.to_be_bytes()));
-    assert!(h2.app.seen[&3].ends_with("aborted None\n"));
-    let id = h2.app.ids[&3];
-    assert!(!h2.with(id, |_| ()), "None, and nobody's mistake");
-    // What was under way for it is skipped, and its credit comes back to the connection.
-    h2.feed(&h2_frame(DATA, 0, 3, b"late"));
-    for id in [5, 1] {
-        h2.feed(&h2_frame(DATA, END, id, b" more"));
-        assert_eq!(h2.answers[&id].body, b"9 bytes");
-    }
-    assert!(h2.app.faults.is_empty());
-}
-
-#[test]
-fn a_reset_flood_yields_the_turn_each_time() {
-    let mut h2 = H2::new();
-    let pair = |id| {
-        [h2_frame(HEADERS, 0, id, &Ask::new(id, "/stream", None).block()), h2_frame(RESET, 0, id, &[0; 4])].concat()
-    };
-    let wire: Vec<u8> = (0..40).flat_map(|i| pair(2 * i + 1)).collect();
-    let (mut inbox, mut turns, mut aborted) = (Inbox::filled(wire.clone(), wire.len()), 0, 0);
-    while !inbox.is_empty() {
-        let mut turn = h2.connection.turn(NOW, &mut inbox, &mut h2.outbox).expect("our own buffers");
-        while let Some(event) = turn.next() {
-            aborted += u32::from(matches!(event, Event::Aborted { .. }));
-        }
-        let _ = turn.finish();
-        turns += 1;
-    }
-    assert!(turns >= 40 && aborted == 40, "{turns} {aborted}");
-}
-
-#[test]
-fn manual_credit_pauses_one_stream_only() {
-    let mut h2 = H2::new();
-    open(&mut h2, 1, &Ask::new(1, "/manual", Some(b"")));
-    open(&mut h2, 3, &Ask::new(3, "/stream", Some(b"")));
-    for _ in 0..64 {
-        h2.feed(&h2_frame(DATA, 0, 1, &[b'm'; 1024]));
-    }
-    assert_eq!(h2.app.bodies[&1].len(), 65_536, "delivered at once");
-    assert_eq!(h2.credit.get(&1), None, "and no credit before it is released");
-    // The other stream goes on, and gets its credit when each loan ends.
-    for _ in 0..200 {
-        h2.feed(&h2_frame(DATA, 0, 3, &[b's'; 1024]));
-    }
-    assert_eq!(h2.app.bodies[&3].len(), 200 * 1024);
-    assert!(h2.credit[&3] >= 200 * 1024 - 65_536 / 4);
-    let id = h2.app.ids[&1];
-    assert!(h2.with(id, |reply| reply.release(20_000)));
-    assert_eq!(h2.credit[&1], 20_000);
-    h2.feed(&h2_frame(DATA, 0, 1, &[b'm'; 20_000]));
-    assert!(h2.app.faults.is_empty());
-    // A peer that sends beyond its credit breaks a rule, and every exchange hears of it.
-    h2.feed(&h2_frame(DATA, 0, 1, b"m"));
-    assert_eq!(h2.app.faults, [Rule::BodyTooLarge]);
-    for tag in [1, 3] {
-        assert!(h2.app.seen[&tag].ends_with("aborted Some(BodyTooLarge)\n"));
-    }
-    assert!(h2.goaway.is_some() && h2.outbox.finished());
-}
-
-#[test]
-fn a_rule_about_one_message_ends_one_stream() {
-    let mut h2 = H2::new();
-    open(&mut h2, 1, &Ask::new(1, "/small", Some(b"")));
-    open(&mut h2, 3, &Ask::new(3, "/stream", Some(b"")));
-    h2.feed(&h2_frame(DATA, 0, 1, b"0123456789a"));
-    assert!(h2.app.seen[&1].ends_with("aborted Some(BodyOverHandler)\n"));
-    assert_eq!(h2.answers[&1].reset, Some(CANCEL));
-    h2.feed(&h2_frame(HEADERS, END, 5, b"GET / a b\n"));
-    assert_eq!(h2.answers[&5].reset, Some(1), "a malformed head is never announced");
-    h2.feed(&h2_frame(DATA, END, 3, b"x"));
-    assert!(h2.answers[&3].ended && h2.app.faults.is_empty());
-}
-
-#[test]
-fn an_early_answer_ends_the_request_without_blame() {
-    let mut h2 = H2::new();
-    open(&mut h2, 1, &Ask::new(1, "/early", Some(b"")));
-    assert_eq!((h2.answers[&1].body.len(), h2.answers[&1].ended, h2.answers[&1].reset), (7, true, Some(NO_ERROR)));
-    h2.run();
-    h2.feed(&h2_frame(DATA, END, 1, b"was on its way"));
-    assert!(h2.app.faults.is_empty());
-}
-
-#[test]
-fn a_drain_says_goaway_and_finishes_what_is_open() {
-    let mut h2 = H2::new();
-    open(&mut h2, 1, &Ask::new(1, "/later", None));
-    h2.connection.drain();
-    h2.run();
-    assert_eq!(h2.goaway, Some(NO_ERROR));
-    open(&mut h2, 3, &Ask::new(3, "/hello", None));
-    assert_eq!(h2.answers[&3].reset, Some(7), "above the last stream that GOAWAY named");
-    assert!(!h2.outbox.finished());
-    let id = h2.app.ids[&1];
-    assert!(h2.with(id, |reply| reply.text(200, "last").expect("room")));
-    assert!(h2.outbox.finished() && h2.answers[&1].ended);
-    h2.inbox.end();
-    h2.run();
-    assert_eq!((h2.pause, h2.connection.end()), (Pause::Closed, Some(End::Ours)));
-}
-
-#[test]
-fn the_end_of_the_bytes_aborts_what_is_incomplete_and_waits_for_the_rest() {
-    let mut h2 = H2::new();
-    open(&mut h2, 1, &Ask::new(1, "/later", None));
-    open(&mut h2, 3, &Ask::new(3, "/stream", Some(b"")));
-    h2.inbox.end();
-    h2.run();
-    assert!(h2.app.seen[&3].ends_with("aborted None\n"));
-    let id = h2.app.ids[&1];
-    assert_eq!(h2.pause, Pause::Caller(Wait::Reply(id)));
-    assert!(h2.with(id, |reply| reply.text(200, "last").expect("room")));
-    assert!(h2.answers[&1].ended);
-    assert_eq!((h2.pause, h2.connection.end()), (Pause::Closed, Some(End::Clean)));
-}
-
-#[test]
-fn open_streams_are_not_idle() {
-    let mut h2 = H2::new();
-    open(&mut h2, 1, &Ask::new(1, "/later", None));
-    h2.now = Instant::from_millis(300_000);
-    h2.run();
-    let id = h2.app.ids[&1];
-    assert!(h2.with(id, |reply| reply.text(200, "slow").expect("room")));
-    h2.now = Instant::from_millis(329_999);
-    h2.run();
-    assert_eq!(h2.connection.end(), None);
-    h2.now = Instant::from_millis(330_000);
-    h2.run();
-    assert_eq!(h2.connection.end(), Some(End::Idle));
 }
 
 // ---- HTTP/3 alone ----

@@ -2,6 +2,12 @@
 
 mod exchange;
 pub mod h1;
+#[cfg(feature = "alloc")]
+pub mod h2;
+#[cfg(feature = "alloc")]
+pub mod pack;
+#[cfg(feature = "alloc")]
+pub(crate) mod section;
 pub(crate) mod semantics;
 
 pub use exchange::{Content, Expect, Id};

@@ -8,6 +8,7 @@ const VALUE: u8 = 2;
 const TARGET: u8 = 4;
 const HOST: u8 = 8;
 const VISIBLE: u8 = 16;
+const LOWER: u8 = 32;
 
 const CLASS: [u8; 256] = {
     let mut map = [0u8; 256];
@@ -17,6 +18,9 @@ const CLASS: [u8; 256] = {
         // RFC 9110 §5.6.2: tchar.
         if c.is_ascii_alphanumeric() || is_in(c, b"!#$%&'*+-.^_`|~") {
             map[b] |= TOKEN;
+            if !c.is_ascii_uppercase() {
+                map[b] |= LOWER;
+            }
         }
         // RFC 9110 §5.5: VCHAR, obs-text, and inside SP and HTAB.
         if c == b'\t' || (c >= 0x20 && c != 0x7f) {
@@ -86,6 +90,19 @@ fn run(text: &[u8], class: u8) -> usize {
 
 pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && token_run(text) == text.len()
+}
+
+/// A field name as HTTP/2 and HTTP/3 send it: a token without upper case (RFC 9113 §8.2.1).
+#[cfg(feature = "alloc")]
+#[inline]
+pub(crate) fn is_lower_token(text: &[u8]) -> bool {
+    !text.is_empty() && run(text, LOWER) == text.len()
+}
+
+/// A field value: no control bytes but HTAB, no white space at its ends (RFC 9110 §5.5, RFC 9113 §8.2.1).
+#[inline]
+pub(crate) fn is_value(text: &[u8]) -> bool {
+    run(text, VALUE) == text.len() && !has_blank_end(text)
 }
 
 /// SP and HTAB, and nothing else, are trimmed (RFC 9110 §5.6.3; H1-15).
@@ -235,7 +252,7 @@ pub fn check_field(name: &str, value: &[u8]) -> Result<(), FieldFault> {
     if !is_token(name.as_bytes()) {
         return Err(FieldFault::Name);
     }
-    if run(value, VALUE) != value.len() || has_blank_end(value) {
+    if !is_value(value) {
         return Err(FieldFault::Value);
     }
     if is_ours(name.as_bytes()) { Err(FieldFault::Ours) } else { Ok(()) }

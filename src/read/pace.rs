@@ -32,6 +32,12 @@ pub enum Why {
     Write,
     /// A closing connection has waited long enough for its peer.
     Linger,
+    /// HTTP/2: a stream's body arrives, or its response is read, too slowly.
+    Stream,
+    /// HTTP/2: our settings must be acknowledged.
+    Settings,
+    /// HTTP/2: a client that we want to leave has had time to see that.
+    Goodbye,
 }
 
 /// What the input side waits for.
@@ -232,7 +238,7 @@ impl Why {
             Why::Idle => Some(Rule::IdleTimeout),
             Why::Body => Some(Rule::BodyTooSlow),
             Why::Write => Some(Rule::ReaderTooSlow),
-            Why::Linger => None,
+            Why::Linger | Why::Stream | Why::Settings | Why::Goodbye => None,
         }
     }
 }

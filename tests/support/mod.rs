@@ -39,20 +39,35 @@ impl Script {
         let text = std::fs::read_to_string(&path).expect("a readable script");
         let name = path.display().to_string();
         assert!(text.starts_with("# "), "{name}: a script begins with a title");
-        let mut limits = Limits::DEFAULT;
+        let (mut limits, mut http2) = (Limits::DEFAULT, true);
         for line in block(&text, "config").unwrap_or_default().lines() {
+            if line == "without http2" {
+                http2 = false;
+                continue;
+            }
             let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("{name}: `limit = value`: {line}"));
             let limit =
                 Limit::ALL.iter().find(|l| l.name() == key.trim()).unwrap_or_else(|| panic!("{name}: no limit {key}"));
             limits = limits.with(*limit, value.trim().parse().expect("a number")).expect("a value in range");
         }
-        let steps = steps(&block(&text, "in").unwrap_or_else(|| panic!("{name}: no `in` block")));
+        let steps = match (block(&text, "in"), block(&text, "hex")) {
+            (Some(text), None) => steps(&text),
+            (None, Some(text)) => hex_steps(&text),
+            _ => panic!("{name}: one block, `in` or `hex`"),
+        };
         let expected = block(&text, "out").unwrap_or_else(|| panic!("{name}: no `out` block"));
-        Script { path, config: Arc::new(Config::new(limits)), steps, expected }
+        let config = Config::new(limits);
+        let config = if http2 { config } else { config.without_http2() };
+        Script { path, config: Arc::new(config), steps, expected }
     }
 
     pub fn rehearsal(&self) -> Rehearsal {
         Rehearsal::new(self.config.clone())
+    }
+
+    /// The version of HTTP that it is about: the name of its folder.
+    pub fn version(&self) -> &'static str {
+        if self.path.components().any(|part| part.as_os_str() == "h2") { "h2" } else { "h1" }
     }
 
     /// All bytes that the peer sends.
@@ -87,17 +102,7 @@ pub fn steps(text: &str) -> Vec<Input> {
             if !bytes.is_empty() {
                 steps.push(Input::Bytes(std::mem::take(&mut bytes)));
             }
-            steps.push(match directive.split_once(' ') {
-                None if directive == "eof" => Input::End,
-                None if directive == "drain" => Input::Drain,
-                None if directive == "hold" => Input::Hold,
-                Some(("take", n)) => Input::Take(n.parse().expect("a number")),
-                Some(("at", time)) => {
-                    let millis = time.strip_suffix("ms").expect("milliseconds").trim();
-                    Input::At(Instant::from_millis(millis.parse().expect("a number")))
-                }
-                _ => panic!("no such directive: @{directive}"),
-            });
+            steps.push(step(directive));
             continue;
         }
         let (line, joined) = match line.strip_suffix('\\') {
@@ -113,6 +118,109 @@ pub fn steps(text: &str) -> Vec<Input> {
         steps.push(Input::Bytes(bytes));
     }
     steps
+}
+
+/// What `@...` says.
+fn step(directive: &str) -> Input {
+    let number = |text: &str| text.trim().parse().expect("a number");
+    match directive.trim().split_once(' ') {
+        None if directive == "eof" => Input::End,
+        None if directive == "drain" => Input::Drain,
+        None if directive == "hold" => Input::Hold,
+        Some(("take", n)) => Input::Take(number(n) as usize),
+        Some(("answer", n)) => Input::Answer(number(n)),
+        Some(("release", n)) => Input::Release(number(n)),
+        Some(("at", time)) => Input::At(Instant::from_millis(number(time.strip_suffix("ms").expect("milliseconds")))),
+        _ => panic!("no such directive: @{directive}"),
+    }
+}
+
+/// What most HTTP/2 clients send first: the preface, SETTINGS without entries, the ACK of ours (RFC 9113 §3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0";
+
+/// The lines of a `hex` block, as bytes and directives: `00 0a ff` or `000aff`, `"text"`, `# comment`, `{300*61 62}` repeats,
+/// `$5` is a stream's number in four bytes, inside a repetition the next one of the client's each time. `@preface` is
+/// [`PREFACE`].
+pub fn hex_steps(text: &str) -> Vec<Input> {
+    let (mut steps, mut bytes, mut pending) = (Vec::new(), Vec::new(), String::new());
+    for line in text.lines() {
+        pending += uncommented(line.trim());
+        pending.push(' ');
+        if pending.matches('{').count() > pending.matches('}').count() {
+            continue;
+        }
+        let complete = std::mem::take(&mut pending);
+        match complete.strip_prefix('@').map(str::trim) {
+            Some("preface") => bytes.extend_from_slice(PREFACE),
+            Some(directive) => {
+                if !bytes.is_empty() {
+                    steps.push(Input::Bytes(std::mem::take(&mut bytes)));
+                }
+                steps.push(step(directive));
+            }
+            None => unhex(&complete, 0, &mut bytes),
+        }
+    }
+    assert!(pending.is_empty(), "an open brace: {pending}");
+    if !bytes.is_empty() {
+        steps.push(Input::Bytes(bytes));
+    }
+    steps
+}
+
+/// The brace that closes the first one.
+fn matching(text: &str) -> usize {
+    let mut depth = 0;
+    let end = text.find(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth == 0
+    });
+    end.expect("a closing brace")
+}
+
+fn uncommented(line: &str) -> &str {
+    let mut quoted = false;
+    let end = line.find(|c| {
+        quoted ^= c == '"';
+        c == '#' && !quoted
+    });
+    &line[..end.unwrap_or(line.len())]
+}
+
+/// `round`: how often the repetition around it has come.
+fn unhex(text: &str, round: u32, bytes: &mut Vec<u8>) {
+    let mut rest = text.trim_start();
+    while let Some(c) = rest.chars().next() {
+        let end = match c {
+            '"' => {
+                let end = 1 + rest[1..].find('"').expect("a closing quote");
+                bytes.extend_from_slice(&rest.as_bytes()[1..end]);
+                end + 1
+            }
+            '{' => {
+                let inside = &rest[1..=matching(rest)];
+                let (count, part) = inside.strip_suffix('}').and_then(|i| i.split_once('*')).expect("{count*bytes}");
+                (0..count.trim().parse().expect("a count")).for_each(|round| unhex(part, round, bytes));
+                inside.len() + 1
+            }
+            _ => {
+                let end = rest.find([' ', '"', '{']).unwrap_or(rest.len());
+                match rest[..end].strip_prefix('$') {
+                    Some(stream) => {
+                        let first: u32 = stream.parse().expect("a stream's number");
+                        bytes.extend_from_slice(&(first + 2 * round).to_be_bytes());
+                    }
+                    None => bytes.extend((0..end).step_by(2).map(|at| {
+                        let pair = rest[..end].get(at..at + 2);
+                        let byte = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+                        byte.unwrap_or_else(|| panic!("pairs of hexadecimal digits: {rest}"))
+                    })),
+                }
+                end
+            }
+        };
+        rest = rest[end..].trim_start();
+    }
 }
 
 fn unescape(text: &str, bytes: &mut Vec<u8>) {

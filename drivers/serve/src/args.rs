@@ -14,6 +14,9 @@ vestibule: the road of a request, from ciphertext to a decoded value
       --cert, --key    PEM files            (a certificate for localhost, made at start)
       --driver std     sockets and threads  (std; there is no other one yet)
       --workers N      threads at most      (512)
+      Both ports speak HTTP/1.1 and HTTP/2; TLS agrees on one of them by ALPN. To try HTTP/2:
+        curl --http2-prior-knowledge http://127.0.0.1:8080/hello
+        curl -k --http2 https://127.0.0.1:8443/hello
 
   vestibule replay FILE [--tls-off] [--split N]
       Feeds a file to the machine and prints its events and its output. `-` reads the standard input.

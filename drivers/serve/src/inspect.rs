@@ -1,7 +1,18 @@
 //! In: a request's head and its decoded body. Out: what the road found in them, as JSON.
 
 use serde_json::{Map, Value, json};
-use vestibule::{Head, Limits, Session, Violation, decode};
+use std::net::SocketAddr;
+use vestibule::{Head, Id, Limits, Session, Version, Violation, decode};
+
+/// Where a request came in.
+pub(crate) struct About {
+    pub(crate) peer: SocketAddr,
+    /// Requests of this connection so far, this one included.
+    pub(crate) requests: u64,
+    /// Earlier ones that are still under way.
+    pub(crate) open: usize,
+    pub(crate) id: Id,
+}
 
 /// What is known at the head of a request, until its body is there.
 pub(crate) struct Inspection {
@@ -14,7 +25,7 @@ pub(crate) struct Inspection {
 }
 
 impl Inspection {
-    pub(crate) fn new(head: &Head<'_>, tls: Option<&Session<'_>>, has_body: bool) -> Inspection {
+    pub(crate) fn new(head: &Head<'_>, tls: Option<&Session<'_>>, has_body: bool, about: &About) -> Inspection {
         let fields: Vec<Value> = head
             .fields
             .iter()
@@ -31,6 +42,14 @@ impl Inspection {
         });
         let mut told = Map::new();
         told.insert("version".into(), head.version.name().into());
+        if head.version == Version::Http2 {
+            told.insert("stream".into(), about.id.number().into());
+        }
+        if let Some(protocol) = head.protocol {
+            told.insert("protocol".into(), protocol.into());
+        }
+        let connection = json!({ "peer": about.peer.to_string(), "requests": about.requests, "open": about.open });
+        told.insert("connection".into(), connection);
         told.insert("tls".into(), tls.unwrap_or(Value::Null));
         told.insert("method".into(), head.method.into());
         told.insert("target".into(), head.target.into());

@@ -192,7 +192,7 @@ This page came to you over its six stages:</p>
 <li><b>Accept</b>: a thread for each port takes connections from the kernel's queue; beyond the cap they wait there.</li>
 <li><b>Read</b>: bytes land in one buffer; heads, bodies and readers that are too slow are given up.</li>
 <li><b>Decrypt</b>: TLS 1.3 records are opened in the place where they lie.</li>
-<li><b>Parse</b>: HTTP/1.1, strictly; a broken rule is named and answered once.</li>
+<li><b>Parse</b>: HTTP/1.1 and HTTP/2, strictly; a broken rule is named and answered once.</li>
 <li><b>Decode</b>: gzip and deflate under caps, UTF-8, JSON.</li>
 <li><b>Process</b>: these routes: <code>/hello</code>, <code>/inspect</code>, <code>/echo</code>, <code>/bytes/N</code>.</li>
 </ol>

@@ -1,11 +1,13 @@
-//! In: the events of one connection. Out: the answers of the program's routes.
+//! In: the events of one connection. Out: the answers of the program's routes, to as many exchanges at once as there
+//! are.
 //!
 //! `GET /`, `GET /hello`, `GET /bytes/N`, `GET` or `POST /inspect`, `POST /echo`.
 
-use crate::inspect::Inspection;
+use crate::inspect::{About, Inspection};
 use crate::page::{Entry, Site};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use vestibule::{Body, Content, Event, Expect, Misuse, Reply, Request};
+use vestibule::{Body, Content, Event, Expect, Head, Id, Misuse, Reply, Request, Session};
 use vestibule_std::Service;
 
 /// The largest body that is taken whole.
@@ -28,15 +30,17 @@ static PATTERN: [u8; 65_536] = {
     bytes
 };
 
-/// What is being done for the request in flight.
+/// What is being done for a request.
 #[derive(Default)]
 enum Act {
-    /// Its body, if there is one, is of no interest.
+    /// Nothing more: its body, if there is one, is of no interest.
     #[default]
     Answered,
     Echo {
         content_type: Option<String>,
         begun: bool,
+        /// All of the request's body came.
+        complete: bool,
     },
     Inspect(Box<Inspection>),
     Bytes {
@@ -45,28 +49,68 @@ enum Act {
     },
 }
 
-/// The service of one connection.
+/// An exchange that is under way.
+struct Visit {
+    id: Id,
+    act: Act,
+    /// What the last `respond` or `write` did not take, or what of an echo is held.
+    rest: Vec<u8>,
+    /// The response is complete.
+    over: bool,
+    entry: Entry,
+}
+
+/// The service of one connection. With HTTP/2 many exchanges are under way at once; each one's tag says where its visit
+/// lies, and there are never more of them than the machine has streams.
 pub(crate) struct Visitor {
     site: Arc<Site>,
-    act: Act,
-    /// What the last `respond` or `write` did not take.
-    rest: Vec<u8>,
-    /// The content is complete once `rest` is gone.
-    finish: bool,
-    entry: Option<Entry>,
+    peer: SocketAddr,
+    /// By tag, which counts from 1; places are used again.
+    visits: Vec<Option<Visit>>,
+    requests: u64,
+    /// A buffer for the next `rest`.
+    spare: Vec<u8>,
 }
 
 impl Visitor {
-    pub(crate) fn new(site: Arc<Site>) -> Visitor {
-        Visitor { site, act: Act::Answered, rest: Vec::new(), finish: false, entry: None }
+    pub(crate) fn new(site: Arc<Site>, peer: SocketAddr) -> Visitor {
+        Visitor { site, peer, visits: Vec::new(), requests: 0, spare: Vec::new() }
     }
 
     fn request(&mut self, request: Request<'_>) -> Result<(), Misuse> {
         let Request { head, has_body, tls, mut reply, .. } = request;
-        self.rest.clear();
-        (self.act, self.finish) = (Act::Answered, false);
-        self.entry = Some(Entry::new(&head, tls.as_ref()));
+        self.requests += 1;
+        let mut visit = Visit {
+            id: reply.id(),
+            act: Act::Answered,
+            rest: std::mem::take(&mut self.spare),
+            over: false,
+            entry: Entry::new(&head, tls.as_ref()),
+        };
         reply.discard();
+        let outcome = self.begin(&mut visit, &head, tls.as_ref(), has_body, &mut reply);
+        if visit.over || outcome.is_err() {
+            self.over(visit);
+        } else {
+            let place = self.visits.iter().position(Option::is_none).unwrap_or(self.visits.len());
+            reply.set_tag(place as u64 + 1);
+            match self.visits.get_mut(place) {
+                Some(free) => *free = Some(visit),
+                None => self.visits.push(Some(visit)),
+            }
+        }
+        outcome
+    }
+
+    /// The first answer of a route, or what it needs for it.
+    fn begin(
+        &self,
+        visit: &mut Visit,
+        head: &Head<'_>,
+        tls: Option<&Session<'_>>,
+        has_body: bool,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), Misuse> {
         let path = head.path();
         let allowed = match path {
             "/echo" => "POST",
@@ -76,14 +120,14 @@ impl Visitor {
         let bytes = path.strip_prefix("/bytes/").and_then(number);
         if bytes.is_none() && !matches!(path, "/" | "/hello" | "/echo" | "/inspect") {
             let hint = "There is /, /hello, /inspect, /echo (POST) and /bytes/N, with N up to 2^40.\n";
-            return self.answer(&mut reply, 404, &[TEXT], hint.as_bytes());
+            return visit.answer(reply, 404, &[TEXT], hint.as_bytes());
         }
         if !allowed.split(", ").any(|method| method == head.method) {
             let hint = format!("This takes {allowed}.\n");
-            return self.answer(&mut reply, 405, &[TEXT, ("allow", allowed)], hint.as_bytes());
+            return visit.answer(reply, 405, &[TEXT, ("allow", allowed)], hint.as_bytes());
         }
         match (path, bytes) {
-            ("/hello", _) => self.answer(&mut reply, 200, &[TEXT], b"Hello, world!"),
+            ("/hello", _) => visit.answer(reply, 200, &[TEXT], b"Hello, world!"),
             ("/", _) => {
                 let page = self.site.page();
                 let policy = "default-src 'none'; style-src 'unsafe-inline'";
@@ -92,64 +136,93 @@ impl Visitor {
                     ("cache-control", "no-store"),
                     ("content-security-policy", policy),
                 ];
-                self.answer(&mut reply, 200, &fields, page.as_bytes())
+                visit.answer(reply, 200, &fields, page.as_bytes())
             }
             ("/inspect", _) => {
-                self.act = Act::Inspect(Box::new(Inspection::new(&head, tls.as_ref(), has_body)));
+                let open = self.visits.iter().flatten().count();
+                let connection = About { peer: self.peer, requests: self.requests, open, id: visit.id };
+                visit.act = Act::Inspect(Box::new(Inspection::new(head, tls, has_body, &connection)));
                 reply.expect(Expect::Whole { max: WHOLE });
-                if has_body { Ok(()) } else { self.complete(&mut reply, b"") }
+                if has_body { Ok(()) } else { visit.complete(reply, b"", &self.site) }
             }
             ("/echo", _) => {
                 let content_type = head.fields.text("content-type").map(String::from);
-                self.act = Act::Echo { content_type, begun: false };
-                reply.expect(Expect::Stream);
-                if has_body { Ok(()) } else { self.complete(&mut reply, b"") }
+                visit.act = Act::Echo { content_type, begun: false, complete: false };
+                // Given back as it is written: who sends and does not read is held up, and fills no memory.
+                reply.expect(Expect::Manual);
+                if has_body { Ok(()) } else { visit.complete(reply, b"", &self.site) }
             }
             (_, n) => {
                 let n = n.unwrap_or(0);
                 reply.respond(200, &[("content-type", "application/octet-stream")], Content::Sized(n))?;
-                self.note(|entry| (entry.status, entry.sent_bytes) = (200, n));
-                self.act = Act::Bytes { sent: 0, of: if head.method == "HEAD" { 0 } else { n } };
-                self.go_on(&mut reply)
+                (visit.entry.status, visit.entry.sent_bytes) = (200, n);
+                visit.act = Act::Bytes { sent: 0, of: if head.method == "HEAD" { 0 } else { n } };
+                visit.go_on(reply)
             }
         }
     }
 
-    fn body(&mut self, mut body: Body<'_>) -> Result<(), Misuse> {
-        self.note(|entry| entry.body_bytes += body.bytes.len() as u64);
+    /// An event of an exchange, if that is still under way here.
+    fn visit(
+        &mut self,
+        (id, tag): (Id, u64),
+        act: impl FnOnce(&mut Visit, &Site) -> Result<(), Misuse>,
+    ) -> Result<(), Misuse> {
+        let place = usize::try_from(tag).ok().and_then(|tag| self.visits.get_mut(tag.checked_sub(1)?));
+        let Some(place) = place else { return Ok(()) };
+        let Some(visit) = place.as_mut().filter(|visit| visit.id == id) else { return Ok(()) };
+        let outcome = act(visit, &self.site);
+        if (visit.over || outcome.is_err())
+            && let Some(visit) = place.take()
+        {
+            self.over(visit);
+        }
+        outcome
+    }
+
+    /// On to the list of the page. One buffer is kept for the next request, unless it is large.
+    fn over(&mut self, visit: Visit) {
+        let Visit { mut rest, entry, .. } = visit;
+        self.site.visited(entry);
+        if rest.capacity() > self.spare.capacity() && rest.capacity() <= 2 * HELD {
+            rest.clear();
+            self.spare = rest;
+        }
+    }
+}
+
+impl Visit {
+    fn body(&mut self, mut body: Body<'_>, site: &Site) -> Result<(), Misuse> {
+        self.entry.body_bytes += body.bytes.len() as u64;
         if body.whole {
-            return self.complete(&mut body.reply, body.bytes);
+            return self.complete(&mut body.reply, body.bytes, site);
         }
-        if let Act::Echo { content_type, begun } = &mut self.act {
-            self.rest.extend_from_slice(body.bytes);
-            if body.last {
-                return self.complete(&mut body.reply, b"");
-            }
-            if !*begun && self.rest.len() > HELD {
-                *begun = true;
-                body.reply.respond(200, &echo_fields(content_type.as_ref()), Content::Streamed)?;
-                self.note(|entry| entry.status = 200);
-            }
-            if matches!(self.act, Act::Echo { begun: true, .. }) {
-                return self.go_on(&mut body.reply);
-            }
+        let Act::Echo { content_type, begun, .. } = &mut self.act else { return Ok(()) };
+        self.rest.extend_from_slice(body.bytes);
+        if body.last {
+            return self.complete(&mut body.reply, b"", site);
         }
-        Ok(())
+        if !*begun && self.rest.len() > HELD {
+            *begun = true;
+            body.reply.respond(200, &echo_fields(content_type.as_ref()), Content::Streamed)?;
+            self.entry.status = 200;
+        }
+        if *begun { self.go_on(&mut body.reply) } else { Ok(()) }
     }
 
     /// All of the request is there.
-    fn complete(&mut self, reply: &mut Reply<'_>, whole: &[u8]) -> Result<(), Misuse> {
+    fn complete(&mut self, reply: &mut Reply<'_>, whole: &[u8], site: &Site) -> Result<(), Misuse> {
         match std::mem::take(&mut self.act) {
             Act::Inspect(inspection) => {
-                let (status, text) = inspection.answer(whole, &self.site.limits);
+                let (status, text) = inspection.answer(whole, &site.limits);
                 self.answer(reply, status, &[("content-type", "application/json")], &text)
             }
-            Act::Echo { content_type, begun: false } => {
+            Act::Echo { content_type, begun: false, .. } => {
                 let body = std::mem::take(&mut self.rest);
                 self.answer(reply, 200, &echo_fields(content_type.as_ref()), &body)
             }
-            Act::Echo { begun: true, .. } => {
-                self.finish = true;
+            Act::Echo { content_type, begun, .. } => {
+                self.act = Act::Echo { content_type, begun, complete: true };
                 self.go_on(reply)
             }
             act => {
@@ -168,17 +241,13 @@ impl Visitor {
         content: &[u8],
     ) -> Result<(), Misuse> {
         let n = reply.respond(status, fields, Content::Whole(content))?;
-        self.rest.clear();
         self.rest.extend_from_slice(content.get(n..).unwrap_or_default());
-        self.finish = n < content.len();
-        self.note(|entry| (entry.status, entry.sent_bytes) = (status, content.len() as u64));
-        if !self.finish {
-            self.over();
-        }
+        (self.entry.status, self.entry.sent_bytes) = (status, content.len() as u64);
+        self.over = self.rest.is_empty();
         Ok(())
     }
 
-    /// Writes as much as there is room for.
+    /// Writes as much as is taken: there may be no room, no window, or more urgent streams (RFC 9218 §10).
     fn go_on(&mut self, reply: &mut Reply<'_>) -> Result<(), Misuse> {
         if let Act::Bytes { sent, of } = &mut self.act {
             while sent < of {
@@ -190,37 +259,22 @@ impl Visitor {
                     return Ok(());
                 }
             }
-            reply.finish()?;
-            self.over();
-            return Ok(());
+            self.over = true;
+            return reply.finish();
         }
         let n = reply.write(&self.rest)?;
-        if matches!(self.act, Act::Echo { .. }) {
-            self.note(|entry| entry.sent_bytes += n as u64);
-        }
         self.rest.drain(..n);
-        if self.finish && self.rest.is_empty() {
-            reply.finish()?;
-            self.over();
+        let Act::Echo { complete, .. } = self.act else {
+            self.over = self.rest.is_empty(); // a whole answer needs no other end
+            return Ok(());
+        };
+        self.entry.sent_bytes += n as u64;
+        reply.release(u32::try_from(n).unwrap_or(u32::MAX));
+        if complete && self.rest.is_empty() {
+            self.over = true;
+            return reply.finish();
         }
         Ok(())
-    }
-
-    fn note(&mut self, change: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = &mut self.entry {
-            change(entry);
-        }
-    }
-
-    /// The response is complete: on to the list of the page. A large buffer is not kept for the next request.
-    fn over(&mut self) {
-        (self.act, self.finish) = (Act::Answered, false);
-        if self.rest.capacity() > 2 * HELD {
-            self.rest = Vec::new();
-        }
-        if let Some(entry) = self.entry.take() {
-            self.site.visited(entry);
-        }
     }
 }
 
@@ -228,16 +282,22 @@ impl Service for Visitor {
     fn event(&mut self, event: Event<'_>) -> Result<(), Misuse> {
         match event {
             Event::Request(request) => self.request(request),
-            Event::Body(body) => self.body(body),
-            Event::Trailers(mut trailers) => self.complete(&mut trailers.reply, b""),
-            Event::Writable(mut reply) => self.go_on(&mut reply),
-            Event::Aborted { why, .. } => {
-                if let Some(violation) = why {
-                    self.note(|entry| entry.status = violation.status());
-                }
-                self.over();
-                Ok(())
+            Event::Body(body) => self.visit((body.reply.id(), body.tag), |visit, site| visit.body(body, site)),
+            Event::Trailers(mut trailers) => {
+                let whose = (trailers.reply.id(), trailers.tag);
+                self.visit(whose, |visit, site| visit.complete(&mut trailers.reply, b"", site))
             }
+            Event::Writable(mut reply) => {
+                let whose = (reply.id(), reply.tag());
+                self.visit(whose, |visit, _| visit.go_on(&mut reply))
+            }
+            Event::Aborted { id, tag, why, .. } => self.visit((id, tag), |visit, _| {
+                if let Some(violation) = why {
+                    visit.entry.status = violation.status();
+                }
+                visit.over = true;
+                Ok(())
+            }),
             _ => Ok(()),
         }
     }

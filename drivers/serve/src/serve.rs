@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Serve) -> Result<(), String> {
         .limits(limits)
         .workers(options.workers)
         .signals(true)
-        .service(move |_| Visitor::new(for_visitors.clone()))
+        .service(move |peer| Visitor::new(for_visitors.clone(), peer.addr))
         .on_fault(move |incident| {
             if let What::Fault(violation) = &incident.what {
                 for_faults.violated(violation);
@@ -79,6 +79,8 @@ pub(crate) fn examples(http: SocketAddr, https: SocketAddr) -> Vec<String> {
     vec![
         format!("curl http://{http}/hello"),
         format!("curl -k https://{https}/hello"),
+        format!("curl --http2-prior-knowledge http://{http}/hello"),
+        format!("curl -k --http2 https://{https}/inspect"),
         format!("curl -k https://{https}/inspect -H 'content-type: application/json' -d '{{\"n\": [1, 2.5, null]}}'"),
         format!(
             "echo '{{\"n\": 1}}' | gzip | curl -k https://{https}/inspect -H 'content-type: application/json' -H 'content-encoding: gzip' --data-binary @-"

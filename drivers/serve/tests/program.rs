@@ -1,5 +1,5 @@
-//! The real binary, driven by real clients: curl, Python's http.client, Node's https, `openssl s_client`. A client that is not
-//! on this machine is named and left out.
+//! The real binary, driven by real clients: curl, Python's http.client and httpx, Node's https and http2, nghttp, h2load,
+//! `openssl s_client`. A client that is not on this machine is named and left out.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
@@ -94,6 +94,19 @@ fn there_is(program: &str) -> bool {
     found
 }
 
+/// curl's flags for the versions that it can speak here, and how each one is called.
+fn versions() -> Vec<(&'static str, &'static str, &'static str)> {
+    let known =
+        Command::new("curl").arg("--version").output().is_ok_and(|o| o.stdout.windows(5).any(|w| w == b"HTTP2"));
+    let mut all = vec![("--http1.1", "HTTP/1.1", "http/1.1")];
+    if known {
+        all.push(("--http2", "HTTP/2", "h2"));
+    } else {
+        println!("curl without HTTP/2: that part is left out");
+    }
+    all
+}
+
 fn run(program: &str, args: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(program)
         .args(args)
@@ -135,6 +148,9 @@ fn it_greets_with_true_addresses_and_ends_on_sigterm() {
     let server = Serving::start(&[]);
     assert!(server.greeting.contains(&format!("curl http://{}/hello\n", server.http)), "{}", server.greeting);
     assert!(server.greeting.contains(&format!("curl -k https://{}/hello\n", server.https)), "{}", server.greeting);
+    let known = format!("curl --http2-prior-knowledge http://{}/hello\n", server.http);
+    assert!(server.greeting.contains(&known), "{}", server.greeting);
+    assert!(server.greeting.contains(&format!("curl -k --http2 https://{}/", server.https)), "{}", server.greeting);
     assert!(server.get("/hello").ends_with("content-length: 13\r\nconnection: close\r\n\r\nHello, world!"));
     let mut idle = TcpStream::connect(&server.http).unwrap();
     idle.write_all(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
@@ -161,37 +177,41 @@ fn gzip_json_over_tls_leaves_as_a_value() {
     let data = format!("@{}", path.display());
     let json_type = ["-H", "content-type: application/json"];
     let gzip_coding = ["-H", "content-encoding: gzip"];
-    let answer =
-        curl(&[&[url.as_str()][..], &json_type[..], &gzip_coding[..], &["--data-binary", &data]].concat(), b"");
-    let told: Value = serde_json::from_str(&answer).unwrap();
-    assert_eq!(told["body"]["json"], value);
-    assert_eq!(told["body"]["coded_bytes"], coded.len());
-    assert_eq!(told["body"]["decoded_bytes"], body.len());
-    assert_eq!(
-        (&told["version"], &told["method"], &told["target"]),
-        (&json!("HTTP/1.1"), &json!("POST"), &json!("/inspect?a=1"))
-    );
-    assert_eq!((&told["tls"]["version"], &told["tls"]["alpn"]), (&json!("TLSv1.3"), &json!("http/1.1")));
-    assert!(told["tls"]["cipher"].as_str().unwrap().starts_with("TLS13_"));
-    assert!(told["fields"].as_array().unwrap().contains(&json!("content-encoding: gzip")));
+    for (flag, version, alpn) in versions() {
+        let url = [flag, url.as_str()];
+        let answer = curl(&[&url[..], &json_type[..], &gzip_coding[..], &["--data-binary", &data]].concat(), b"");
+        let told: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(told["body"]["json"], value);
+        assert_eq!(told["body"]["coded_bytes"], coded.len());
+        assert_eq!(told["body"]["decoded_bytes"], body.len());
+        assert_eq!(
+            (&told["version"], &told["method"], &told["target"], &told["authority"]),
+            (&json!(version), &json!("POST"), &json!("/inspect?a=1"), &json!(server.https))
+        );
+        assert_eq!(told["stream"], if version == "HTTP/2" { json!(1) } else { Value::Null });
+        assert_eq!((&told["connection"]["requests"], &told["connection"]["open"]), (&json!(1), &json!(0)));
+        assert_eq!((&told["tls"]["version"], &told["tls"]["alpn"]), (&json!("TLSv1.3"), &json!(alpn)));
+        assert!(told["tls"]["cipher"].as_str().unwrap().starts_with("TLS13_"));
+        assert!(told["fields"].as_array().unwrap().contains(&json!("content-encoding: gzip")));
+
+        let bad = [&url[..], &json_type[..], &["-w", "%{http_code}", "-d", "{\"a\": 1, \"a\": 2}"]].concat();
+        let answer = curl(&bad, b"");
+        let told: Value = serde_json::from_str(answer.strip_suffix("400").unwrap()).unwrap();
+        let rule = json!({"rule": "JsonDuplicateKey", "text": "a JSON object holds a key twice", "section": "RFC 8259 §4", "at": 10, "limit": null});
+        assert_eq!(told["body"]["violation"], rule);
+
+        let named = format!("https://localhost:{}/inspect", server.https.rsplit(':').next().unwrap());
+        let told: Value = serde_json::from_str(&curl(&[flag, "-4", &named], b"")).unwrap();
+        assert_eq!(
+            (&told["tls"]["sni"], &told["method"], &told["body"]),
+            (&json!("localhost"), &json!("GET"), &json!({"coded_bytes": 0, "decoded_bytes": 0}))
+        );
+    }
     let _ = std::fs::remove_file(path);
 
-    let chunked = [&[url.as_str()][..], &json_type[..], &["-H", "transfer-encoding: chunked", "-d", "[1]"]].concat();
-    let told: Value = serde_json::from_str(&curl(&chunked, b"")).unwrap();
+    let chunked = ["--http1.1", &url, "-H", "transfer-encoding: chunked", "-d", "[1]"];
+    let told: Value = serde_json::from_str(&curl(&[&chunked[..], &json_type[..]].concat(), b"")).unwrap();
     assert_eq!((&told["body"]["coded_bytes"], &told["body"]["json"]), (&json!(3), &json!([1])));
-
-    let bad = [&[url.as_str()][..], &json_type[..], &["-w", "%{http_code}", "-d", "{\"a\": 1, \"a\": 2}"]].concat();
-    let answer = curl(&bad, b"");
-    let told: Value = serde_json::from_str(answer.strip_suffix("400").unwrap()).unwrap();
-    let rule = json!({"rule": "JsonDuplicateKey", "text": "a JSON object holds a key twice", "section": "RFC 8259 §4", "at": 10, "limit": null});
-    assert_eq!(told["body"]["violation"], rule);
-
-    let named = format!("https://localhost:{}/inspect", server.https.rsplit(':').next().unwrap());
-    let told: Value = serde_json::from_str(&curl(&["-4", &named], b"")).unwrap();
-    assert_eq!(
-        (&told["tls"]["sni"], &told["method"], &told["body"]),
-        (&json!("localhost"), &json!("GET"), &json!({"coded_bytes": 0, "decoded_bytes": 0}))
-    );
 }
 
 #[test]
@@ -202,19 +222,24 @@ fn echo_gives_back_what_was_decoded() {
     let server = Serving::start(&[]);
     let url = format!("https://{}/echo", server.https);
     let text = "there and back ".repeat(3);
-    let answer = curl(
-        &[&url, "-i", "-H", "content-type: text/x-test", "-H", "content-encoding: gzip", "--data-binary", "@-"],
-        &gzip(text.as_bytes()),
-    );
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\ncontent-type: text/x-test\r\ncontent-length: 45\r\n"), "{answer}");
-    assert!(answer.ends_with(&text));
-    // Larger than the limits of other routes, and than every buffer.
+    // Larger than the limits of other routes, than every buffer, and than every window.
     let large: String = (0..700_000).map(|i| format!("{i:07} ")).collect();
-    let answer = curl(&[&url, "-H", "expect:", "--data-binary", "@-"], large.as_bytes());
-    assert!(answer == large, "{} bytes", answer.len());
-    let answer =
-        curl(&[&url, "-H", "expect:", "-H", "content-encoding: gzip", "--data-binary", "@-"], &gzip(large.as_bytes()));
-    assert!(answer == large, "{} bytes", answer.len());
+    for (flag, version, _) in versions() {
+        let url = [flag, url.as_str()];
+        let gzip_coding = ["-H", "content-encoding: gzip", "--data-binary", "@-"];
+        let answer = curl(
+            &[&url[..], &["-i", "-H", "content-type: text/x-test"], &gzip_coding[..]].concat(),
+            &gzip(text.as_bytes()),
+        );
+        let status = answer.lines().next().unwrap().trim_end();
+        assert!(status.starts_with(version) && status.contains(" 200"), "{answer}");
+        assert!(answer.contains("\r\ncontent-type: text/x-test\r\ncontent-length: 45\r\n"), "{answer}");
+        assert!(answer.ends_with(&text));
+        let answer = curl(&[&url[..], &["-H", "expect:", "--data-binary", "@-"]].concat(), large.as_bytes());
+        assert!(answer == large, "{version}: {} bytes", answer.len());
+        let answer = curl(&[&url[..], &["-H", "expect:"], &gzip_coding[..]].concat(), &gzip(large.as_bytes()));
+        assert!(answer == large, "{version}: {} bytes", answer.len());
+    }
 }
 
 #[test]
@@ -248,6 +273,7 @@ fn what_is_refused_has_its_status_and_one_line() {
     assert!(server.get("/bytes/1099511627777").starts_with("HTTP/1.1 404 "));
     let page = server.get("/");
     assert!(page.contains("5 connections ended by a broken rule"), "{page}");
+    assert!(page.contains("HTTP/1.1 and HTTP/2"));
     assert!(page.contains("/&lt;script&gt;") && !page.contains("<script"), "what was asked is shown as text");
     let head = server.send(b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
@@ -268,7 +294,9 @@ fn a_million_bytes_come_plain_and_over_tls() {
     assert_eq!(body.len(), 1_000_000);
     assert!(body.as_bytes().chunks(32).all(|c| b"abcdefghijklmnopqrstuvwxyz012345".starts_with(c)));
     if there_is("curl") {
-        assert!(curl(&[&format!("https://{}/bytes/1000000", server.https)], b"") == body);
+        for (flag, ..) in versions() {
+            assert!(curl(&[flag, &format!("https://{}/bytes/1000000", server.https)], b"") == body);
+        }
     }
 }
 
@@ -343,6 +371,109 @@ ask(20);
         );
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.ends_with("\r\n\r\nHello, world!"), "{text}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// HTTP/2 on the plain port, to those who know, and on the TLS port, to those who ask.
+#[test]
+fn clients_of_http2_are_served() {
+    let server = Serving::start(&[]);
+    let plain = format!("http://{}", server.http);
+    let secure = format!("https://{}", server.https);
+    if there_is("curl") && versions().len() > 1 {
+        for (flag, origin) in [("--http2-prior-knowledge", &plain), ("--http2", &secure)] {
+            let answer = curl(&[flag, "-w", " %{http_version} %{http_code}", &format!("{origin}/hello")], b"");
+            assert_eq!(answer, "Hello, world! 2 200");
+            let all: Vec<String> = (0..50).map(|n| format!("{origin}/bytes/{}", n * 4_000)).collect();
+            let mut args = vec![flag, "-Z", "--parallel-immediate", "-w", "%{http_version} %{size_download}\n"];
+            for url in &all {
+                args.extend(["-o", "/dev/null", url]);
+            }
+            let mut lines: Vec<String> = curl(&args, b"").lines().map(String::from).collect();
+            let mut expected: Vec<String> = (0..50).map(|n| format!("2 {}", n * 4_000)).collect();
+            lines.sort();
+            expected.sort();
+            assert_eq!(lines, expected);
+        }
+        let answer = curl(&["--http2", &format!("{plain}/inspect")], b"");
+        let told: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(told["version"], "HTTP/1.1", "an upgrade to h2c is not taken (RFC 9113 §3.1)");
+    }
+    for origin in [&plain, &secure] {
+        if there_is("nghttp") {
+            let urls = ["/hello", "/bytes/300000", "/", "/inspect"].map(|path| format!("{origin}{path}"));
+            let args: Vec<&str> = ["-n", "-s", "-t", "10"].into_iter().chain(urls.iter().map(String::as_str)).collect();
+            let output = run("nghttp", &args, b"");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && said.lines().filter(|l| l.contains(" 200 ")).count() == 4, "{said}");
+        }
+        if there_is("h2load") {
+            for (path, n) in [("/hello", "5000"), ("/bytes/100000", "500")] {
+                let url = format!("{origin}{path}");
+                let output = run("h2load", &["-n", n, "-c", "5", "-m", "20", &url], b"");
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                let all = format!("{n} total, {n} started, {n} done, {n} succeeded, 0 failed, 0 errored, 0 timeout");
+                assert!(said.contains(&all), "{said}");
+            }
+        }
+    }
+    let (code, last_words, log, took) = server.terminate();
+    assert_eq!((code, log.as_str()), (Some(0), ""), "{last_words}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn httpx_and_nodes_http2_are_served() {
+    let server = Serving::start(&[]);
+    let secure = format!("https://{}", server.https);
+    let has_httpx = || {
+        let found = run("python3", &["-c", "import httpx, h2"], b"").status.success();
+        if !found {
+            println!("httpx with HTTP/2 is absent: its part is left out");
+        }
+        found
+    };
+    if there_is("python3") && has_httpx() {
+        let script = "
+import asyncio, httpx, sys, gzip
+async def main():
+    async with httpx.AsyncClient(http2=True, verify=False, timeout=10) as c:
+        async def one(n):
+            text = str(n) * (n * 100)
+            r = await c.post(sys.argv[1] + '/echo', content=gzip.compress(text.encode()), headers={'content-encoding': 'gzip'})
+            assert r.http_version == 'HTTP/2' and r.text == text, r
+            r = await c.post(sys.argv[1] + '/inspect', json={'n': n})
+            assert r.json()['body']['json'] == {'n': n}, r.text
+        await asyncio.gather(*[one(n) for n in range(1, 60)])
+        print('from httpx')
+asyncio.run(main())
+";
+        let output = run("python3", &["-c", script, &secure], b"");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said, "from httpx\n", "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    if there_is("node") {
+        let script = "
+const http2 = require('http2');
+const session = http2.connect(process.argv[1], { rejectUnauthorized: false });
+let left = 60;
+for (let n = 0; n < 60; n++) {
+  const stream = session.request({ ':method': 'POST', ':path': '/echo', 'content-type': 'text/plain' });
+  const sent = String(n).repeat(2000);
+  let text = '';
+  stream.on('response', (h) => { if (h[':status'] !== 200) throw new Error(h[':status']); });
+  stream.setEncoding('utf8');
+  stream.on('data', (d) => text += d);
+  stream.on('end', () => {
+    if (text !== sent) throw new Error('not what was sent');
+    if (--left === 0) { console.log('from node'); session.close(); }
+  });
+  stream.end(sent);
+}
+";
+        let output = run("node", &["-e", script, &secure], b"");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said, "from node\n", "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

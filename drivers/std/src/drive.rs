@@ -14,7 +14,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use vestibule::{Config, Connection, Content, Event, Id, Inbox, Instant, Misuse, Outbox, Pause, Wait, Why};
+use vestibule::{
+    Config, Connection, Content, Event, Id, Inbox, Instant, Misuse, Outbox, Pause, Reply, Turn, Version, Wait, Why,
+};
 
 /// A blocked read or write looks around this often: is the server stopping, does somebody wait for this worker?
 pub(crate) const TICK: Duration = Duration::from_millis(250);
@@ -63,7 +65,8 @@ pub(crate) fn serve<W: Wire>(
         listener,
         peer,
         shared,
-        to_refuse: None,
+        open: Open::default(),
+        to_refuse: Vec::new(),
         draining: false,
         ended: false,
         half_closed: false,
@@ -108,8 +111,9 @@ struct Drive<'a> {
     listener: &'a Listener,
     peer: Peer,
     shared: &'a Shared,
-    /// The exchange that nobody will answer any more.
-    to_refuse: Option<Id>,
+    open: Open,
+    /// The exchanges that nobody will answer any more.
+    to_refuse: Vec<Id>,
     draining: bool,
     /// The peer has sent its last byte.
     ended: bool,
@@ -161,36 +165,55 @@ impl Drive<'_> {
         }
     }
 
-    /// One turn: events to the service, as many as come.
+    /// Events to the service, as many as come. What waits for nobody but the service is refused then: that acts in its
+    /// events alone, and there will not be another one.
     fn turn(&mut self, now: Instant) -> Result<Pause, Misuse> {
-        let refuse = self.to_refuse.take();
+        loop {
+            let (pause, stuck) = self.one_turn(now)?;
+            let Some(id) = stuck.filter(|id| !self.to_refuse.contains(id)) else { return Ok(pause) };
+            if self.service.is_some() {
+                self.shared.tell(Some(self.peer), What::Unanswered);
+            }
+            self.to_refuse.push(id); // with the next turn
+        }
+    }
+
+    fn one_turn(&mut self, now: Instant) -> Result<(Pause, Option<Id>), Misuse> {
         let mut panicked = false;
         let mut turn = self.connection.turn(now, &mut self.inbox, &mut self.outbox)?;
-        if let Some(id) = refuse
-            && let Some(mut reply) = turn.reply(id)
-            && reply.respond(500, &[], Content::Whole(b"")).is_err()
-        {
-            reply.abort(); // it has begun: only the end of the connection can tell the peer
-        }
+        self.to_refuse.retain(|&id| turn.reply(id).is_some_and(|reply| !refuse(reply)));
         while let Some(event) = turn.next() {
             if let Event::Fault(violation) = &event {
                 self.shared.tell(Some(self.peer), What::Fault(*violation));
             }
-            let id = exchange(&event);
-            let Some(service) = &mut self.service else { continue };
-            match catch_unwind(AssertUnwindSafe(|| service.event(event))) {
-                Ok(Ok(())) => {}
-                Ok(Err(misuse)) => self.shared.tell(Some(self.peer), What::Misuse(misuse)),
-                Err(_) => {
-                    self.to_refuse = id;
-                    panicked = true;
-                    break;
+            let id = exchange_of(&event);
+            let begins = matches!(&event, Event::Request(request) if request.head.version == Version::Http2);
+            match &mut self.service {
+                Some(service) => match catch_unwind(AssertUnwindSafe(|| service.event(event))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(misuse)) => self.shared.tell(Some(self.peer), What::Misuse(misuse)),
+                    Err(_) => {
+                        self.to_refuse.append(&mut self.open.ids);
+                        self.to_refuse.extend(id.filter(|id| !self.to_refuse.contains(id)));
+                        panicked = true;
+                        break;
+                    }
+                },
+                // Streams that the peer opened before it heard of our leaving (RFC 9113 §6.8).
+                None => {
+                    let again = |id: &Id| turn.reply(*id).is_some_and(|reply| !refuse(reply));
+                    let again = id.filter(again).filter(|id| !self.to_refuse.contains(id));
+                    self.to_refuse.extend(again);
                 }
+            }
+            if let Some(id) = id.filter(|_| begins) {
+                self.open.note(id, &mut turn);
             }
         }
         while let Some(job) = turn.job() {
             turn.done(job.run());
         }
+        let unanswered = turn.unanswered();
         let pause = turn.finish();
         if panicked {
             self.shared.tell(Some(self.peer), What::Panic);
@@ -198,7 +221,12 @@ impl Drive<'_> {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(service)));
             self.drain();
         }
-        Ok(pause)
+        let stuck = match pause {
+            Pause::Caller(Wait::Reply(id) | Wait::Release(id)) => Some(id),
+            Pause::Input { .. } => unanswered,
+            _ => None, // the machine has more to do, perhaps for that very exchange
+        };
+        Ok((pause, stuck))
     }
 
     /// The machine waits for somebody, and a synchronous service has had its say.
@@ -217,14 +245,7 @@ impl Drive<'_> {
                     Err(_) => Some(How::Cut),
                 }
             }
-            Wait::Reply(id) | Wait::Release(id) if self.to_refuse.is_none() => {
-                if self.service.is_some() {
-                    self.shared.tell(Some(self.peer), What::Unanswered);
-                }
-                self.to_refuse = Some(id);
-                None
-            }
-            Wait::Reply(_) | Wait::Release(_) => None, // it panicked, and will be refused
+            Wait::Reply(_) | Wait::Release(_) => None, // it will be refused once there is room
             _ => Some(How::Cut),
         }
     }
@@ -269,18 +290,22 @@ impl Drive<'_> {
                 return Some(How::Closed); // it has never said anything
             }
             self.drain();
-        } else if fresh && !self.draining && self.may_leave(came, now) && self.shared.pool.leave() {
+        } else if !self.draining && self.may_leave(fresh, came, now) && self.shared.pool.leave() {
             self.left = true;
             self.drain();
         }
         None
     }
 
-    /// It may end in favour of those who wait: before a later request, which is then answered with `Connection: close`, or after
-    /// a tick of silence. (Until its next turn the machine does not know that all was written: hence `Write`.)
-    fn may_leave(&self, came: bool, now: Instant) -> bool {
+    /// It may end in favour of those who wait: before a later request, which is then answered with `Connection: close`,
+    /// or after a tick of silence. (Until its next turn the machine does not know that all was written: hence `Write`.)
+    /// In HTTP/2 there may always be something under way: leaving lets that come to its end and takes nothing new
+    /// (RFC 9113 §6.8).
+    fn may_leave(&self, fresh: bool, came: bool, now: Instant) -> bool {
         let served = self.connection.stats().requests > 0 && (!came || now.since(self.begun) >= TURN);
         match self.connection.deadline() {
+            _ if self.open.many => served,
+            _ if !fresh => false,
             Some(deadline) => match deadline.why {
                 Why::Idle | Why::Write => served,
                 Why::Head => !came,
@@ -311,8 +336,8 @@ impl Drive<'_> {
     }
 }
 
-/// Which exchange an event is about, as far as it can still be answered.
-fn exchange(event: &Event<'_>) -> Option<Id> {
+/// The exchange that an event is about, as far as it can still be answered.
+fn exchange_of(event: &Event<'_>) -> Option<Id> {
     match event {
         Event::Request(request) => Some(request.reply.id()),
         Event::Body(body) => Some(body.reply.id()),
@@ -320,6 +345,39 @@ fn exchange(event: &Event<'_>) -> Option<Id> {
         Event::Writable(reply) => Some(reply.id()),
         Event::Tunnel(tunnel) => Some(tunnel.reply.id()),
         _ => None,
+    }
+}
+
+/// The exchanges of an HTTP/2 connection, for a panic that leaves them all.
+#[derive(Default)]
+struct Open {
+    /// HTTP/2 is spoken.
+    many: bool,
+    /// Some of them may be over: at most as many as were not when they were last looked through.
+    ids: Vec<Id>,
+    look_at: usize,
+}
+
+impl Open {
+    fn note(&mut self, id: Id, turn: &mut Turn<'_>) {
+        self.many = true;
+        if self.ids.len() >= self.look_at {
+            self.ids.retain(|&id| turn.reply(id).is_some());
+            self.look_at = 2 * self.ids.len() + 8;
+        }
+        self.ids.push(id);
+    }
+}
+
+/// Nobody will answer it: 500; or its end, if the answer has begun. False: there is no room for that now.
+fn refuse(mut reply: Reply<'_>) -> bool {
+    match reply.respond(500, &[], Content::Whole(b"")) {
+        Ok(_) => true,
+        Err(Misuse::NoRoom) => false,
+        Err(_) => {
+            reply.abort();
+            true
+        }
     }
 }
 

@@ -28,6 +28,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Every port speaks HTTP/1.1 and HTTP/2: the machine tells them apart, TLS agrees on one by ALPN
+//! ([`tls::server_config`]).
+//!
 //! What the driver does for the service: it never waits for an answer that cannot come any more (500), keeps a panic inside its
 //! connection, and tells one line for every fault to [`Builder::on_fault`].
 
@@ -64,6 +67,15 @@ pub struct Peer {
 /// It runs on the connection's worker thread and may block, at the cost of that thread. An exchange must be answered in one of
 /// its own events; if its last one passes without an answer, the driver answers 500. What a `respond` or `write` did not take
 /// is to be written when `Event::Writable` comes. When the peer resets the connection, the service is dropped without a word.
+///
+/// With HTTP/2 the events of many exchanges mix on one connection. What a service keeps of one belongs under its
+/// [`Id`](vestibule::Id), or its tag, until its response is complete or `Event::Aborted` comes. A body goes on coming
+/// while its answer waits for the peer's window: [`Expect::Manual`](vestibule::Expect::Manual) bounds what has to be
+/// held of it. While one exchange is served the others wait.
+///
+/// Three mistakes end with HTTP/1.1 but not with HTTP/2, where the driver cannot see them: a body that is discarded and
+/// never answered, one that is held and never released, an answer that is begun and never finished. Such a stream stays
+/// open until its peer resets it or leaves, or a shutdown's grace is over.
 ///
 /// Closures `FnMut(Event<'_>) -> Result<(), Misuse>` are services.
 pub trait Service {

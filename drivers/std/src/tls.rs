@@ -58,7 +58,8 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-/// A configuration for HTTP/1.1 over TLS 1.3, with resumption by tickets whose keys the provider draws and rotates.
+/// A configuration for HTTP/2 and HTTP/1.1, in this order, over TLS 1.3, with resumption by tickets whose keys the
+/// provider draws and rotates.
 ///
 /// # Errors
 /// The key does not fit the certificate, or the provider cannot use it.
@@ -71,7 +72,7 @@ pub fn server_config(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     #[cfg(feature = "aws-lc-rs")]
     let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     #[cfg(not(feature = "aws-lc-rs"))]
@@ -109,7 +110,7 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let config = from_pem(cert.as_bytes(), key.as_bytes()).unwrap();
-        assert_eq!(config.alpn_protocols, [b"http/1.1"]);
+        assert_eq!(config.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
         assert!(matches!(from_pem(b"", key.as_bytes()), Err(TlsError::NoCertificate)));
         assert!(matches!(from_pem(cert.as_bytes(), b"nonsense"), Err(TlsError::Pem(_))));
         let other = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();

@@ -45,6 +45,14 @@ impl Site {
         let name = ServerName::try_from("localhost").unwrap();
         StreamOwned::new(ClientConnection::new(self.client.clone(), name).unwrap(), connect(self.server.addrs[1]))
     }
+
+    /// The same, offering these protocols.
+    fn offer(&self, protocols: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = ClientConfig::clone(&self.client);
+        client.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+        StreamOwned::new(ClientConnection::new(Arc::new(client), name).unwrap(), connect(self.server.addrs[1]))
+    }
 }
 
 #[test]
@@ -91,6 +99,35 @@ fn two_megabytes_each_way_over_tls() {
         stream.write_all(&body).unwrap();
         assert!(response(&mut stream).1 == body);
     }
+}
+
+/// RFC 7301: the server prefers HTTP/2, whatever the client's order; without ALPN it is HTTP/1.1.
+#[test]
+fn alpn_chooses_the_version() {
+    let site = Site::new(false);
+    for offer in [&[&b"http/1.1"[..], b"h2"][..], &[b"h2", b"http/1.1"], &[b"h2"]] {
+        let mut client = support::h2::Client::new(site.offer(offer));
+        let all: Vec<_> = (0..100).map(|n| client.request("GET", &format!("/{n}"))).collect();
+        for (n, number) in all.into_iter().enumerate() {
+            let answer = client.answer(number);
+            assert_eq!((answer.status, answer.content), (200, format!("/{n}").into_bytes()));
+        }
+        let body: Vec<u8> = (0..500_000u32).map(|i| (i % 251) as u8).collect();
+        let echo = client.request("POST", "/echo");
+        client.content(echo, &body, true);
+        assert!(client.answer(echo).content == body);
+        assert_eq!(client.stream.conn.alpn_protocol(), Some(&b"h2"[..]));
+        client.stream.conn.send_close_notify();
+        client.stream.flush().unwrap();
+        client.rest();
+    }
+    for offer in [&[&b"http/1.1"[..]][..], &[]] {
+        let mut stream = site.offer(offer);
+        stream.write_all(get("/hello").as_bytes()).unwrap();
+        assert_eq!(response(&mut stream).1, b"hello");
+    }
+    assert!(site.offer(&[b"spdy/3"]).write_all(get("/hello").as_bytes()).is_err(), "no protocol in common");
+    assert_eq!(site.server.incidents().len(), 1, "{:?}", site.server.incidents());
 }
 
 /// TLS-10: one fatal alert, and not a byte of what was sent.

@@ -7,12 +7,13 @@ use crate::base::{Limit, Limits, Rule, Span, Violation};
 use core::mem::MaybeUninit;
 
 /// The version of a message.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
 #[non_exhaustive]
 pub enum Version {
     /// HTTP/1.0 (RFC 1945, RFC 9112 appendix C).
     Http10,
     /// HTTP/1.1 (RFC 9112).
+    #[default]
     Http11,
     /// HTTP/2 (RFC 9113).
     Http2,
@@ -33,7 +34,7 @@ impl Version {
 }
 
 /// Where the parts of a head lie, counted from its first byte.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct HeadSpans {
     /// The method.
     pub method: Span,
@@ -43,6 +44,8 @@ pub struct HeadSpans {
     pub fields: Span,
     /// The authority: of the target, else of Host; empty if there is none.
     pub authority: Span,
+    /// The protocols to change to: of `Upgrade`, or `:protocol` (RFC 8441); empty if there are none.
+    pub protocol: Span,
     /// The version.
     pub version: Version,
     /// The whole head.
@@ -99,6 +102,7 @@ pub(crate) fn parse(head: &[u8], limits: &Limits) -> Result<(HeadSpans, Facts), 
         target: span_of(head, target.as_bytes()),
         fields: Span::new(first, head.len() - 2),
         authority: fields.host.unwrap_or_default(),
+        protocol: Span::default(),
         version,
         len: head.len() as u32,
     };
@@ -301,6 +305,9 @@ impl<'h> Reading<'h> {
             && has_body
         {
             return Err(Violation::new(Rule::UpgradeWithBody, u64::from(at.start)));
+        }
+        if upgrade {
+            spans.protocol = self.upgrade.unwrap_or_default();
         }
         self.target(method, spans)?;
         if self.host.is_none() && !old {

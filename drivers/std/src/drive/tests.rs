@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::{Server, Service};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::sync::Mutex;
 
@@ -86,18 +86,21 @@ impl Wire for Model {
 /// Echoes bodies, and answers everything else with many bytes; panics at one of its events.
 #[derive(Default)]
 struct Echo {
-    rest: Vec<u8>,
-    finish: bool,
+    /// What is still to be written, and whether that is all.
+    open: BTreeMap<Id, (Vec<u8>, bool)>,
     events: u32,
     panic_at: Option<u32>,
 }
 
 impl Echo {
-    fn go_on(&mut self, reply: &mut vestibule::Reply<'_>) -> Result<(), Misuse> {
-        let n = reply.write(&self.rest)?;
-        self.rest.drain(..n);
-        if self.finish && self.rest.is_empty() {
-            self.finish = false;
+    fn go_on(&mut self, reply: &mut Reply<'_>, more: &[u8], last: bool) -> Result<(), Misuse> {
+        let (rest, finish) = self.open.entry(reply.id()).or_default();
+        rest.extend_from_slice(more);
+        *finish |= last;
+        let n = reply.write(rest)?;
+        rest.drain(..n);
+        if *finish && rest.is_empty() {
+            self.open.remove(&reply.id());
             reply.finish()?;
         }
         Ok(())
@@ -112,18 +115,14 @@ impl Service for Echo {
         match event {
             Event::Request(mut request) => {
                 request.reply.respond(200, &[], Content::Streamed)?;
-                self.finish = !request.has_body;
                 if !request.has_body {
-                    self.rest = (0..150_000u32).map(|i| (i / 7) as u8).collect();
-                    self.go_on(&mut request.reply)?;
+                    let many: Vec<u8> = (0..150_000u32).map(|i| (i / 7) as u8).collect();
+                    self.go_on(&mut request.reply, &many, true)?;
                 }
             }
-            Event::Body(mut body) => {
-                self.rest.extend_from_slice(body.bytes);
-                self.finish = body.last;
-                self.go_on(&mut body.reply)?;
-            }
-            Event::Writable(mut reply) => self.go_on(&mut reply)?,
+            Event::Body(mut body) => self.go_on(&mut body.reply, body.bytes, body.last)?,
+            Event::Writable(mut reply) => self.go_on(&mut reply, b"", false)?,
+            Event::Aborted { id, .. } => drop(self.open.remove(&id)),
             _ => {}
         }
         Ok(())
@@ -189,6 +188,67 @@ fn contents(mut output: &[u8]) -> Vec<(String, Vec<u8>)> {
     all
 }
 
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    bytes.extend_from_slice(&[kind, flags]);
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// The same in HTTP/2, all at once, with windows for all of it.
+fn conversation_h2() -> Vec<u8> {
+    let mut input = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let wide = 1u32 << 24;
+    input.extend(frame(4, 0, 0, &[&[0, 4][..], &wide.to_be_bytes(), &[0, 1, 0, 0, 0, 0]].concat()));
+    input.extend(frame(4, 1, 0, b""));
+    input.extend(frame(8, 0, 0, &wide.to_be_bytes()));
+    let head = |method: u8| [method, 0x86, 0x84, 0x01, 1, b'a']; // RFC 7541 appendix A
+    input.extend(frame(1, 4 | 1, 1, &head(0x82)));
+    input.extend(frame(1, 4, 3, &head(0x83)));
+    input.extend(frame(1, 4 | 1, 5, &head(0x82)));
+    for piece in 0..20u8 {
+        input.extend(frame(0, u8::from(piece == 19), 3, &vec![b'b'; 10_000]));
+        if piece == 10 {
+            input.extend(frame(1, 4 | 1, 7, &head(0x82)));
+        }
+    }
+    input
+}
+
+/// What came on one stream.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Stream {
+    status: u8,
+    content: Vec<u8>,
+    ended: bool,
+    reset: bool,
+}
+
+/// What came on each stream, and on the connection (stream 0: the last GOAWAY).
+fn streams(mut output: &[u8]) -> BTreeMap<u32, Stream> {
+    let mut all = BTreeMap::new();
+    while !output.is_empty() {
+        let [a, b, c, kind, flags, s, t, u, v] = *output.first_chunk::<9>().unwrap();
+        let (payload, rest) = output[9..].split_at(u32::from_be_bytes([0, a, b, c]) as usize);
+        output = rest;
+        let stream: &mut Stream = all.entry(u32::from_be_bytes([s, t, u, v])).or_default();
+        match kind {
+            0 => stream.content.extend_from_slice(payload),
+            1 => stream.status = *payload.iter().find(|b| **b & 0xe0 != 0x20).unwrap(),
+            3 => stream.reset = true,
+            7 => stream.content = payload.to_vec(),
+            _ => {}
+        }
+        stream.ended |= kind < 2 && flags & 1 != 0;
+    }
+    all
+}
+
+/// `:status` 200 and 500 in the static table.
+const OK: u8 = 0x88;
+const FAILED: u8 = 0x8e;
+
 /// DRV-05: every byte once and in order, whatever the kernel takes at a time.
 #[test]
 fn short_writes_interruptions_and_full_buffers_change_nothing() {
@@ -202,6 +262,24 @@ fn short_writes_interruptions_and_full_buffers_change_nothing() {
         let mut model = Model::new(&input, seed);
         assert_eq!(play(&mut model, Echo::default), [""; 0], "seed {seed}");
         assert_eq!(contents(&model.output), reference, "seed {seed}");
+    }
+}
+
+#[test]
+fn nor_do_they_with_many_streams() {
+    let input = conversation_h2();
+    let mut smooth = Model::new(&input, 0);
+    assert_eq!(play(&mut smooth, Echo::default), [""; 0]);
+    let reference = streams(&smooth.output);
+    for (number, n) in [(1, 150_000), (3, 200_000), (5, 150_000), (7, 150_000)] {
+        let Stream { status, content, ended, reset } = &reference[&number];
+        assert_eq!((*status, content.len(), *ended, *reset), (OK, n, true, false), "{number}");
+    }
+    assert!(smooth.half_closed);
+    for seed in 1..=60 {
+        let mut model = Model::new(&input, seed);
+        assert_eq!(play(&mut model, Echo::default), [""; 0], "seed {seed}");
+        assert!(streams(&model.output) == reference, "seed {seed}");
     }
 }
 
@@ -221,6 +299,18 @@ fn a_write_of_nothing_ends_the_connection() {
 fn the_peer_may_end_anywhere() {
     let input = conversation();
     let points = (0..120).chain((120..input.len()).step_by(9973)).chain(input.len() - 60..=input.len());
+    for cut in points {
+        let mut model = Model::new(&input[..cut], 1 + cut as u64);
+        let said = play(&mut model, Echo::default);
+        assert!(said.len() <= 1, "{cut}: {said:?}");
+        assert!(model.half_closed, "{cut}");
+    }
+}
+
+#[test]
+fn the_peer_may_end_anywhere_in_http2_too() {
+    let input = conversation_h2();
+    let points = (0..200).chain((200..input.len()).step_by(9973)).chain(input.len() - 60..=input.len());
     for cut in points {
         let mut model = Model::new(&input[..cut], 1 + cut as u64);
         let said = play(&mut model, Echo::default);
@@ -267,6 +357,43 @@ fn a_panic_at_any_event_stays_inside_its_connection() {
         let mut sibling = Model::new(&input, 0);
         assert_eq!(play(&mut sibling, Echo::default), [""; 0]);
         assert_eq!(sibling.output, smooth.output);
+    }
+    let _ = std::panic::take_hook();
+    assert!(panics > 10, "{panics}");
+}
+
+/// DRV-04, with many streams: what was begun is reset, what was not is refused with 500, what was complete stays so.
+#[test]
+fn a_panic_at_any_event_refuses_the_other_streams_too() {
+    let input = conversation_h2();
+    let mut smooth = Model::new(&input, 0);
+    play(&mut smooth, Echo::default);
+    let reference = streams(&smooth.output);
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut panics = 0;
+    for index in 0..1000 {
+        let mut model = Model::new(&input, 0);
+        let said = play(&mut model, move || Echo { panic_at: Some(index), ..Echo::default() });
+        if said.is_empty() {
+            break;
+        }
+        panics += 1;
+        assert_eq!(said, ["Panic"], "{index}");
+        assert!(model.half_closed, "{index}");
+        let got = streams(&model.output);
+        assert_eq!(got[&0].content[4..], [0, 0, 0, 0], "{index}: GOAWAY with NO_ERROR");
+        for (number, stream) in got.iter().filter(|s| *s.0 > 0) {
+            let whole = &reference[number];
+            match stream.status {
+                OK if stream.ended => assert!(stream == whole, "{index}: {number}"),
+                OK => assert!(stream.reset && whole.content.starts_with(&stream.content), "{index}: {number}"),
+                _ => assert_eq!(
+                    (stream.status, stream.ended, stream.content.len()),
+                    (FAILED, true, 0),
+                    "{index}: {number}"
+                ),
+            }
+        }
     }
     let _ = std::panic::take_hook();
     assert!(panics > 10, "{panics}");

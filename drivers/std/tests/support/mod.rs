@@ -2,33 +2,54 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+pub mod h2;
+
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use vestibule::{Content, Event, Expect, Misuse, Reply};
+use vestibule::{Content, Event, Expect, Id, Misuse, Reply};
 use vestibule_std::{Builder, Handle, Server, Service, Summary};
 
-/// Its routes: `/hello`, `/echo`, `/panic`, `/slow`, `/discard`, `/endless`; any other path is its own answer.
+/// Its routes: `/hello`, `/echo`, `/panic`, `/slow`, `/discard`, `/endless`; those that make a mistake: `/silence`,
+/// `/ignore`, `/hold`, `/half`; any other path is its own answer.
 #[derive(Default)]
-pub struct Routes {
+pub struct Routes(BTreeMap<Id, State>);
+
+/// What is kept of one exchange.
+#[derive(Default)]
+struct State {
     rest: Vec<u8>,
     finish: bool,
     endless: bool,
 }
 
-impl Routes {
-    fn go_on(&mut self, reply: &mut Reply<'_>) -> Result<(), Misuse> {
+impl State {
+    /// True: the response is complete.
+    fn go_on(&mut self, reply: &mut Reply<'_>) -> Result<bool, Misuse> {
         if self.endless {
             while reply.write(&[b'e'; 4096])? == 4096 {}
-            return Ok(());
+            return Ok(false);
         }
         let n = reply.write(&self.rest)?;
         self.rest.drain(..n);
-        if self.finish && self.rest.is_empty() {
-            self.finish = false;
+        let over = self.finish && self.rest.is_empty();
+        if over {
             reply.finish()?;
+        }
+        Ok(over)
+    }
+}
+
+impl Routes {
+    fn go_on(&mut self, reply: &mut Reply<'_>, more: &[u8], last: bool) -> Result<(), Misuse> {
+        let Some(state) = self.0.get_mut(&reply.id()) else { return Ok(()) };
+        state.rest.extend_from_slice(more);
+        state.finish |= last;
+        if state.go_on(reply)? {
+            self.0.remove(&reply.id());
         }
         Ok(())
     }
@@ -40,29 +61,30 @@ impl Service for Routes {
             Event::Request(mut request) => match request.head.path() {
                 "/hello" => request.reply.text(200, "hello")?,
                 "/panic" => panic!("asked to"),
+                "/silence" => {}
+                "/ignore" => request.reply.discard(),
+                "/hold" => drop(request.reply.expect(Expect::Manual)),
+                "/half" if request.head.protocol.is_some() => request.reply.upgrade("", &[])?,
+                "/half" => drop(request.reply.respond(200, &[], Content::Sized(10))?),
                 "/slow" => {
                     std::thread::sleep(Duration::from_millis(500));
                     request.reply.text(200, "slow")?;
                 }
-                "/echo" => {
+                path @ ("/echo" | "/endless") => {
                     request.reply.respond(200, &[], Content::Streamed)?;
+                    let state = State { endless: path == "/endless", ..State::default() };
+                    self.0.insert(request.reply.id(), state);
+                    self.go_on(&mut request.reply, b"", !request.has_body)?;
                 }
                 "/discard" => {
                     request.reply.expect(Expect::Whole { max: 1 << 20 });
                 }
-                "/endless" => {
-                    request.reply.respond(200, &[], Content::Streamed)?;
-                    self.endless = true;
-                    self.go_on(&mut request.reply)?;
-                }
                 path => request.reply.text(200, path)?,
             },
-            Event::Body(mut body) => {
-                self.rest.extend_from_slice(body.bytes);
-                self.finish = body.last;
-                self.go_on(&mut body.reply)?;
-            }
-            Event::Writable(mut reply) => self.go_on(&mut reply)?,
+            Event::Body(mut body) if body.whole => body.reply.text(200, "discarded")?,
+            Event::Body(mut body) => self.go_on(&mut body.reply, body.bytes, body.last)?,
+            Event::Writable(mut reply) => self.go_on(&mut reply, b"", false)?,
+            Event::Aborted { id, .. } => drop(self.0.remove(&id)),
             _ => {}
         }
         Ok(())
