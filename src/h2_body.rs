@@ -383,7 +383,10 @@ impl Turn<'_> {
             From::Kept => intake.kept.get(intake.at..intake.at + len).unwrap_or_default(),
         };
         let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
-        let Some(decoder) = &mut intake.delivery.decoder else { return Step::Again };
+        let Some(decoder) = &mut intake.delivery.decoder else {
+            let (number, at) = (stream.number, self.core.offset);
+            return self.refuse(number, Violation::over(Rule::DecoderPool, at, limits));
+        };
         let outcome = decoder.step(limits, input, most);
         let consumed = outcome.as_ref().map_or(0, |step| step.consumed);
         let all = consumed == len;
@@ -558,14 +561,11 @@ impl Turn<'_> {
     pub(crate) fn job_h2(&mut self) -> Option<crate::decode::job::Job> {
         let limits = self.config.limits();
         let (h2, streams) = self.core.h2()?;
-        let ready =
-            |slot: u16| h2.intakes.get(usize::from(slot)).is_some_and(|i| matches!(i.delivery.job, JobAt::Ready));
-        let (slot, id, max) = streams
-            .iter()
-            .find(|(slot, _)| ready(*slot))
-            .map(|(slot, s)| (slot, s.shared.id, s.shared.expect.whole()))?;
+        let ready = |slot: u16| h2.intakes.get(usize::from(slot)).is_some_and(|i| matches!(i.delivery.job, JobAt::Ready));
+        let mut wanted = streams.iter().filter(|(slot, _)| ready(*slot));
+        let (slot, id, max) = wanted.find_map(|(slot, s)| Some((slot, s.shared.id, s.shared.expect.whole()?)))?;
         h2.jobs = h2.jobs.saturating_sub(1);
-        h2.intakes.get_mut(usize::from(slot))?.delivery.take_job(id, max?, limits)
+        h2.intakes.get_mut(usize::from(slot))?.delivery.take_job(id, max, limits)
     }
 
     /// A job's result is back.

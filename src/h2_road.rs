@@ -11,7 +11,7 @@ use crate::delivery::Delivery;
 use crate::event::{Lent, Raw};
 use crate::h2_body::SPARE;
 use crate::h2_close::{Goodbye, body_due, watch_stall};
-use crate::parse::h2::{self, At, Item, NO_ERROR, Sending, Stream, Streams, may_read_on, put_reset, put_window_update};
+use crate::parse::h2::{self, At, CANCEL, Item, NO_ERROR, REFUSED_STREAM, Sending, Stream, Streams, may_read_on, put_reset, put_window_update};
 use crate::parse::{Content, Expect};
 use crate::read::Waiting;
 use crate::reply::Exchanges;
@@ -255,7 +255,7 @@ impl Turn<'_> {
     fn before_input(&mut self) -> Option<Step> {
         let (limits, now) = (self.config.limits(), self.core.pace.now);
         self.end_loan();
-        let (h2, streams) = self.core.h2()?;
+        let (h2, _) = self.core.h2()?;
         if !h2.receiver.greet(limits, now, &mut self.outbox) {
             return Some(Step::Pause(Pause::Room));
         }
@@ -268,17 +268,21 @@ impl Turn<'_> {
             self.core.fail(violation);
             return Some(Step::Again);
         }
-        // What handlers did comes first: nothing is told of a stream that was given up.
-        if let Some(slot) = streams.next_touched() {
-            return Some(self.look_after(slot));
-        }
-        if let Some(&slot) = h2.queue.front() {
-            let step = self.go_on(slot);
-            if step.is_none() {
-                self.core.h2()?.0.dequeue();
+        // What handlers did comes first: nothing is told of a stream that was given up. Looking is free, so that many who ask often
+        // leave units for the others.
+        while let Some(slot) = self.core.h2()?.1.next_touched() {
+            match self.look_after(slot) {
+                Step::Again => {}
+                step => return Some(step),
             }
-            return Some(step.unwrap_or(Step::Again));
         }
+        while let Some(&slot) = self.core.h2()?.0.queue.front() {
+            match self.go_on(slot) {
+                Some(step) => return Some(step),
+                None => self.core.h2()?.0.dequeue(),
+            }
+        }
+        let (_, streams) = self.core.h2()?;
         if streams.look_at.is_some_and(|at| at <= now) {
             return Some(self.look());
         }
@@ -351,9 +355,8 @@ impl Turn<'_> {
             arm(streams, limits);
         }
         let Some(intake) = h2.intake(slot) else { return Step::Again };
-        if has_body {
-            intake.delivery.begin(coding);
-        } else {
+        intake.delivery.begin(coding);
+        if !has_body {
             intake.delivery.over();
         }
         intake.ended = ends;
@@ -454,7 +457,8 @@ impl Turn<'_> {
             return Step::Pause(Pause::Room);
         }
         if let Some((_, streams)) = self.core.h2() {
-            streams.remember(number);
+            let open = streams.stream(number).map_or(0, |s| s.account.open());
+            streams.remember(number, open);
         }
         self.forget(number, why)
     }
@@ -465,14 +469,19 @@ impl Turn<'_> {
         let Some((_, streams)) = self.core.h2() else { return Step::Again };
         let Some(slot) = streams.slot_of(number) else { return Step::Again };
         let Some(mut at) = streams.at(slot) else { return Step::Again };
+        // The handler has seen the request: the client must not take it for one that nobody has (RFC 9113 §8.7).
+        let code = match violation.h2_code() {
+            REFUSED_STREAM => CANCEL,
+            code => code,
+        };
         if at.stream.sending != Sending::Waiting {
-            return self.give_up(number, violation.h2_code(), Some(violation));
+            return self.give_up(number, code, Some(violation));
         }
         let accept = [("accept-encoding", ACCEPT)];
         let fields: &[(&str, &str)] = if violation.status() == 415 { &accept } else { &[] };
         let said = at.respond(&mut self.outbox, limits, violation.status(), fields, Content::Whole(b""));
         if said.is_err() {
-            return self.give_up(number, violation.h2_code(), Some(violation));
+            return self.give_up(number, code, Some(violation));
         }
         // It is not complete for its handler, which has not answered.
         at.stream.sending = Sending::Waiting;
@@ -488,7 +497,7 @@ impl Turn<'_> {
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         let Some(stream) = streams.stream(number) else { return Step::Again };
         let (id, tag, small) = (stream.shared.id, stream.shared.tag, stream.small);
-        let tell = !stream.shared.aborted && !(stream.is_answered() || stream.sending == Sending::Done);
+        let tell = !(stream.shared.aborted || stream.is_answered() || stream.sending == Sending::Done);
         h2.receiver.guard.taken(small);
         h2.receiver.forget(number);
         if let Some(slot) = streams.close(number) {

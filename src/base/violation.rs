@@ -162,7 +162,7 @@ rules! {
     TooManyStreams: Message 503 REFUSED 0 "RFC 9113 §5.1.2" "too many streams at once" limit ConcurrentStreams;
     GoawayNumber: Connection 400 PROTOCOL 0 "RFC 9113 §6.8" "a later GOAWAY names a higher stream";
     SelfDependency: Message 400 PROTOCOL 0 "RFC 7540 §5.3.1" "a stream depends on itself";
-    PriorityUpdateStream: Connection 400 PROTOCOL 0 "RFC 9218 §7.1" "PRIORITY_UPDATE names no stream of a request";
+    PriorityUpdateStream: Connection 400 PROTOCOL 0 "RFC 9218 §7.1" "PRIORITY_UPDATE names no stream of a request, or more of them than may come";
     // HTTP/2: floods
     ResetFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too many streams that are reset" limit ResetBurst;
     GlitchFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too many odd frames" limit GlitchBurst;

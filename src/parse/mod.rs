@@ -7,9 +7,13 @@ pub mod h2;
 #[cfg(feature = "alloc")]
 pub mod pack;
 #[cfg(feature = "alloc")]
+mod priority;
+#[cfg(feature = "alloc")]
 pub(crate) mod section;
 pub(crate) mod semantics;
 
 pub use exchange::{Content, Expect, Id};
 pub(crate) use exchange::{Exchange, MANUAL_WINDOW};
+#[cfg(feature = "alloc")]
+pub use priority::Priority;
 pub use semantics::check_field;

@@ -9,6 +9,7 @@
 
 use super::h1::{Facts, HeadSpans, Version};
 use super::pack::{Field, Origin};
+use super::priority::Priority;
 use super::semantics::{self, is_lower_token, is_value};
 use crate::base::{Limit, Limits, Rule, Span};
 use alloc::vec::Vec;
@@ -23,7 +24,7 @@ pub(crate) struct Section {
     pseudo: [Option<Span>; 5],
     host: Option<Span>,
     facts: Facts,
-    priority: Option<Span>,
+    priority: Option<Priority>,
     te: bool,
     expect: bool,
     crumb_count: u32,
@@ -48,7 +49,7 @@ const LINE_WEIGHT: u64 = 96;
 pub(crate) struct Complete {
     pub(crate) spans: HeadSpans,
     pub(crate) facts: Facts,
-    pub(crate) priority: Option<Span>,
+    pub(crate) priority: Option<Priority>,
 }
 
 impl Section {
@@ -185,7 +186,8 @@ impl Section {
             }
             Line::Cookie => self.crumb(&field, limits),
             Line::Te => {
-                if core::mem::replace(&mut self.te, true) || !value.eq_ignore_ascii_case(b"trailers") {
+                let again = core::mem::replace(&mut self.te, true);
+                if again || !value.eq_ignore_ascii_case(b"trailers") {
                     self.breaks(Rule::TeValue);
                 }
             }
@@ -195,7 +197,7 @@ impl Section {
                 }
                 self.expect = true;
             }
-            Line::Priority => self.priority = Some(field.value),
+            Line::Priority => self.priority = Some(self.priority.unwrap_or_default().and(value)),
             Line::Forbidden => self.breaks(Rule::ConnectionField),
             Line::Alias => self.breaks(Rule::FieldAlias),
             _ => {}

@@ -14,7 +14,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use crate::pipe::Dice;
-use crate::plan::{Ask, How, Plan, Reset};
+use crate::plan::{Ask, Plan, Reset};
 
 /// The rounds that went by, and whether anything happened in them.
 #[derive(Clone, Debug, Default)]
@@ -359,54 +359,4 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Future for Line<T>
         }
         Pin::new(&mut self.connection).poll(cx)
     }
-}
-
-/// The answer is the one that its request must get, all of it or a beginning.
-pub fn check(at: usize, ask: &Ask, answer: &Answer, complete: bool) {
-    if answer.status == 0 {
-        assert!(!complete, "request {at}: no answer");
-        return;
-    }
-    let too_much = matches!(ask.how, How::TooMuch(_));
-    assert_eq!(answer.status, if too_much { 413 } else { ask.status }, "request {at}");
-    assert_eq!(answer.informs, if too_much { 0 } else { ask.informs }, "request {at}: informational responses");
-    let most = usize::from(ask.expects);
-    let least = if ask.waits_for_body() { most } else { 0 };
-    assert!((least..=most).contains(&answer.wanted), "request {at}: {} times 100 (Continue)", answer.wanted);
-    let mut got = answer.fields.clone();
-    if ask.status == 304 {
-        got.remove("content-length"); // it may say what a 200 would have said (RFC 9110 §8.6)
-    }
-    assert_eq!(got, fields_of(at, ask), "the fields of answer {at}");
-    let content = if ask.method == "HEAD" { Vec::new() } else { ask.content(at) };
-    if !complete {
-        assert!(content.starts_with(&answer.body), "request {at}: other content than the handler's");
-        return;
-    }
-    assert!(answer.body == content, "request {at}: {} of {} bytes came, or others", answer.body.len(), content.len());
-    let mut trailers: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
-    if matches!(ask.how, How::Streamed(_) | How::EchoStream | How::EchoManual) && ask.method != "HEAD" {
-        for (name, value) in &ask.answer_trailers {
-            trailers.entry(name.clone()).or_default().push(value.clone().into_bytes());
-        }
-    }
-    assert_eq!(answer.trailers, trailers, "the trailers of answer {at}");
-}
-
-/// What stands in the head of the answer.
-fn fields_of(at: usize, ask: &Ask) -> BTreeMap<String, Vec<Vec<u8>>> {
-    let mut fields: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
-    let mut add = |name: &str, value: &str| fields.entry(name.into()).or_default().push(value.into());
-    match ask.how {
-        How::Short => add("content-type", "text/plain; charset=utf-8"),
-        How::Json => add("content-type", "application/json"),
-        How::TooMuch(_) => {}
-        _ => ask.answer_fields.iter().for_each(|(name, value)| add(name, value)),
-    }
-    if let Some(n) = ask.declares(at)
-        && !matches!(ask.status, 204 | 304)
-    {
-        add("content-length", &n.to_string());
-    }
-    fields
 }

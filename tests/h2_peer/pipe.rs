@@ -1,5 +1,5 @@
-//! In: bytes that one side writes. Out: the same bytes for the other side, in pieces as the dice fall, never more at once
-//! than the pipe holds.
+//! In: bytes that one side writes. Out: the same bytes for the other side, in pieces as the dice fall, and never
+//! more at once than the pipe holds.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,9 +1,9 @@
-//! In: a seed. Out: a program: what a client asks on one connection, what the handler does with it, and so what must come
-//! back.
+//! In: a seed. Out: a program: what a client asks on one connection, what the handler does with it, and so what
+//! must come back.
 
-use crate::pipe::Dice;
 use std::io::Write;
 
+use crate::pipe::Dice;
 use vestibule::{Limit, Limits};
 
 /// What the handler does with a request.

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::pipe::{Dice, Shared, Wire};
-use crate::plan::{Ask, How, Plan, pattern, text};
+use crate::plan::{Ask, How, Plan, text};
+use crate::verdict::{check_request, same_fields};
 use vestibule::decode::job::Done;
 use vestibule::{
-    Config, Connection, Content, Event, Expect, Fields, Id, Inbox, Instant, Misuse, Outbox, Pause, Reply, Request,
-    Rule, Violation,
+    Config, Connection, Content, Event, Expect, Id, Inbox, Instant, Misuse, Outbox, Pause, Reply, Request, Rule,
+    Violation,
 };
 
 /// What became of one request.
@@ -416,48 +417,6 @@ impl Exchange {
     }
 }
 
-fn check_request(at: usize, ask: &Ask, request: &Request<'_>) {
-    let head = request.head;
-    assert_eq!(head.version, vestibule::Version::Http2, "request {at}");
-    assert_eq!(head.method, ask.method, "request {at}");
-    assert_eq!(head.authority, "a.example:8080", "request {at}");
-    assert!(request.tls.is_none());
-    assert_eq!(head.protocol, ask.protocol, "request {at}");
-    if ask.method == "CONNECT" && ask.protocol.is_none() {
-        assert_eq!(head.target, "a.example:8080", "request {at}");
-        return;
-    }
-    assert_eq!(head.path(), ask.path.split('?').next().unwrap_or_default(), "request {at}");
-    assert_eq!(head.query(), ask.path.split_once('?').map(|p| p.1), "request {at}");
-    assert_eq!(request.has_body, ask.body.is_some() && ask.method != "CONNECT", "request {at}");
-    let mut fields: Vec<(String, Vec<u8>)> = ask.fields.iter().filter(|f| f.0 != "cookie").cloned().collect();
-    let crumbs: Vec<&[u8]> = ask.fields.iter().filter(|f| f.0 == "cookie").map(|f| &f.1[..]).collect();
-    if !crumbs.is_empty() {
-        fields.push(("cookie".into(), crumbs.join(&b"; "[..]))); // RFC 9113 §8.2.3
-    }
-    fields.push(("x-ask".into(), at.to_string().into_bytes()));
-    if ask.length {
-        fields.push(("content-length".into(), ask.sent(at).len().to_string().into_bytes()));
-    }
-    if ask.coded {
-        fields.push(("content-encoding".into(), b"gzip".to_vec()));
-    }
-    if ask.expects {
-        fields.push(("expect".into(), b"100-continue".to_vec()));
-    }
-    same_fields(at, &fields, head.fields, &["host"]);
-}
-
-/// The same lines, those of one name in the same order. `more`: names that may stand there as well.
-fn same_fields(at: usize, expected: &[(String, Vec<u8>)], got: Fields<'_>, more: &[&str]) {
-    let sorted = |mut lines: Vec<(String, Vec<u8>)>| {
-        lines.sort_by(|a, b| a.0.cmp(&b.0)); // stable
-        lines
-    };
-    let got = got.iter().filter(|f| !more.contains(&f.0)).map(|f| (f.0.to_string(), f.1.to_vec())).collect();
-    assert_eq!(sorted(got), sorted(expected.to_vec()), "the fields of request {at}");
-}
-
 /// The machine on its end of the wire.
 #[derive(Debug)]
 pub struct Server {
@@ -604,20 +563,5 @@ impl Server {
     pub fn drain(&mut self) {
         self.connection.drain();
         self.news = true;
-    }
-}
-
-/// What the handler saw of every request is what was asked: all of it if the request is complete, else its beginning.
-pub fn check_bodies(plan: &Plan, app: &App) {
-    for (&at, x) in &app.exchanges {
-        let ask = &plan.asks[at];
-        let sent = pattern(at, ask.body.unwrap_or(0));
-        let is_read = ask.how != How::Discard && (ask.method != "CONNECT" || ask.how == How::Tunnel);
-        if x.request_done && is_read {
-            assert!(x.body == sent, "request {at}: {} of {} bytes came, or others", x.body.len(), sent.len());
-            assert_eq!(x.trailers, !ask.trailers.is_empty(), "request {at}");
-        } else {
-            assert!(sent.starts_with(&x.body), "request {at}: other bytes than those that were sent");
-        }
     }
 }

@@ -1,5 +1,5 @@
-//! In: a plan, or tasks of a test. Out: a conversation, round by round, until all is said. Everything is polled in every
-//! round, so no time passes but the virtual one, and the same seed gives the same conversation.
+//! In: a plan, or tasks of a test. Out: a conversation, round by round, until all is said. Everything is polled in
+//! every round, so no time passes but the virtual one, and the same seed gives the same conversation.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -12,10 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use crate::client::{Clock, Line, Outcome, Talk, check};
+use crate::client::{Clock, Line, Outcome, Talk};
 use crate::pipe::{Dice, End, Shared, wire};
 use crate::plan::{Ending, How, Plan};
-use crate::server::{Server, check_bodies};
+use crate::server::Server;
+use crate::verdict::{check, check_bodies};
 use vestibule::{End as Ended, Limit, Pause};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;

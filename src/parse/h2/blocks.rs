@@ -2,7 +2,6 @@
 //! §6.10). The second half of `receive`.
 
 use super::frame::{FrameHeader, HEADER, flag, kind};
-use super::priority::Priority;
 use super::receive::{Item, Receiver, Stage, Step};
 use super::state::{Incoming, State, Verdict};
 use crate::base::{Limit, Rule, Sink};
@@ -76,7 +75,7 @@ impl<S: Sink> Step<'_, S> {
             self.r.guard.streams += 1;
             if number > self.streams.last_served {
                 verdict = Verdict::Ignore; // RFC 9113 §6.8
-                self.streams.remember(number);
+                self.streams.remember(number, self.window());
             } else if self.streams.len() as u64 >= self.limits.get(Limit::ConcurrentStreams) {
                 verdict = Verdict::Stream(Rule::TooManyStreams);
             }
@@ -144,13 +143,18 @@ impl<S: Sink> Step<'_, S> {
         item
     }
 
+    /// What a client may send on a stream before it hears of it.
+    fn window(&self) -> u32 {
+        u32::try_from(self.limits.get(Limit::StreamWindowBytes)).unwrap_or(u32::MAX)
+    }
+
     /// A complete header block: a request, the trailers of one, or something that is decoded for the table's sake alone.
     fn section(&mut self, len: usize, block: &[u8]) -> Result<Item, Rule> {
         let Some(open) = self.r.open_block.take() else { return Err(Rule::HeaderBlockCut) };
         let Block { number, ends, verdict, trailers, .. } = open;
         self.decode(block, trailers)?;
         match verdict {
-            Verdict::Go(_) if open.depends_on_itself => {
+            Verdict::Go(_) if open.depends_on_itself && !self.r.no_priorities => {
                 if !trailers {
                     self.r.guard.provoked(self.now)?;
                     return Ok(Item::Broken { len, number, rule: Rule::SelfDependency });
@@ -174,6 +178,10 @@ impl<S: Sink> Step<'_, S> {
     #[inline]
     fn decode(&mut self, mut block: &[u8], trailers: bool) -> Result<(), Rule> {
         let Receiver { decoder, section, .. } = &mut *self.r;
+        let updates = block.first().is_none_or(|first| first & 0xe0 == 0x20);
+        if decoder.is_update_due() && !updates {
+            return Err(Rule::HeaderCompression); // RFC 9113 §4.3.1
+        }
         section.begin(trailers);
         decoder.begin();
         loop {
@@ -194,19 +202,19 @@ impl<S: Sink> Step<'_, S> {
         let complete = match self.r.section.finish_request(ends, Version::Http2, self.limits) {
             Ok(complete) => complete,
             Err(rule) => {
-                self.streams.remember(number);
+                self.streams.remember(number, self.window());
                 self.r.guard.provoked(self.now)?;
                 return Ok(Item::Malformed { len, number, rule, ends });
             }
         };
         if complete.facts.content_length.is_some_and(|n| n > self.limits.get(Limit::BodyBytes)) {
-            self.streams.remember(number);
+            self.streams.remember(number, self.window());
             return Ok(Item::Malformed { len, number, rule: Rule::BodyTooLarge, ends });
         }
         let slot = self.streams.open(number, state, &complete.facts, self.limits, self.now);
         let early = self.r.early.iter().find(|e| e.0 == number).map(|e| e.1); // one entry a number
-        let field = complete.priority.map(|span| Priority::parse(span.of(&self.r.section.lines)));
-        if let Some(priority) = early.or(field)
+        self.r.early.retain(|e| e.0 > number);
+        if let Some(priority) = early.or(complete.priority)
             && let Some(mut at) = self.streams.at(slot)
         {
             at.prioritise(priority); // RFC 9218 §7: what PRIORITY_UPDATE says overrides the field

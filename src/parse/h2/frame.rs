@@ -50,6 +50,8 @@ pub(crate) mod setting {
 
 /// NO_ERROR (RFC 9113 §7). The codes of errors stand in the table of rules.
 pub(crate) const NO_ERROR: u32 = 0x0;
+/// REFUSED_STREAM: nobody has seen the request.
+pub(crate) const REFUSED_STREAM: u32 = 0x7;
 /// CANCEL: we no longer need the stream.
 pub(crate) const CANCEL: u32 = 0x8;
 /// INTERNAL_ERROR: a response falls short of what it declared.

@@ -22,7 +22,7 @@ pub(crate) struct Guard {
 /// SETTINGS frames that nobody minds.
 const FREE_SETTINGS: u64 = 8;
 /// DATA frames shorter than this are small.
-const SMALL: u32 = 256;
+pub(super) const SMALL: u32 = 256;
 /// What a stream above the limit costs, so that a hundred of them end the connection.
 const REFUSAL: u64 = 10;
 

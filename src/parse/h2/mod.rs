@@ -1,14 +1,13 @@
 //! HTTP/2 (RFC 9113), the server's side, by itself: frames become requests, content and trailers; answers become frames.
 //!
-//! `frame` knows the bytes, `state` what may come when, `ledger` who holds which byte of content, `priority` who writes first,
-//! `guard` what is too much. `receive` (with `blocks`) and `send` meet in `streams`. Field compression is next door, in `pack`; what a section of
+//! `frame` knows the bytes, `state` what may come when, `ledger` who holds which byte of content, `guard` what is too
+//! much. `receive` (with `blocks`) and `send` meet in `streams`. Field compression is next door, in `pack`; what a section of
 //! fields means, in `section`.
 
 mod blocks;
 mod frame;
 mod guard;
 mod ledger;
-mod priority;
 mod receive;
 mod send;
 mod state;
@@ -16,12 +15,11 @@ mod streams;
 
 pub use frame::FrameHeader;
 pub use ledger::{Account, Exceeded, Ledger};
-pub use priority::Priority;
 pub use receive::Receiver;
 pub use state::{Incoming, State, Verdict};
 pub use streams::{Stream, Streams};
 
-pub(crate) use frame::{NO_ERROR, PREFACE, kind, put, put_goaway, put_reset, put_window_update};
+pub(crate) use frame::{CANCEL, NO_ERROR, REFUSED_STREAM, PREFACE, kind, put, put_goaway, put_reset, put_window_update};
 pub(crate) use receive::Item;
 pub(crate) use send::PROGRESS;
 pub(crate) use streams::{At, Sending, is_unwanted, may_read_on};

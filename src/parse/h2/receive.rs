@@ -13,18 +13,17 @@ use super::blocks::Block;
 use super::frame::{self, FrameHeader, HEADER, LEAST_FRAME, PREFACE, flag, kind, setting};
 use super::guard::Guard;
 use super::ledger::Exceeded;
-use super::priority::Priority;
 use super::state::{Incoming, State, Verdict};
 use super::streams::{MOST_WINDOW, Streams};
 use crate::base::{Instant, Limit, Limits, Rule, Sink, Span, Violation};
-use crate::parse::pack;
+use crate::parse::{Priority, pack};
 use crate::parse::section::{Complete, Section};
 use alloc::vec::Vec;
 
 /// The longest PRIORITY_UPDATE that is read; a longer one is ignored.
 const MOST_PRIORITY: u32 = 256;
-/// PRIORITY_UPDATEs that are kept for streams which are still to come (RFC 9218 §7.1).
-const EARLY: usize = 16;
+/// What a peer's table may hold before it has heard of our setting (RFC 9113 §6.5.2).
+const INITIAL_TABLE: u32 = 4_096;
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -94,8 +93,10 @@ pub struct Receiver {
     /// The client's SETTINGS have come.
     pub(super) settled: bool,
     pub(super) goaway: u32,
-    pub(super) early: [(u32, Priority); EARLY],
-    pub(super) early_at: usize,
+    /// PRIORITY_UPDATEs for streams that are still to come, no more of them than streams are allowed (RFC 9218 §7.1).
+    pub(super) early: Vec<(u32, Priority)>,
+    /// The client has left the priorities of RFC 7540 behind, too (RFC 9218 §2.1).
+    pub(super) no_priorities: bool,
 }
 
 impl Receiver {
@@ -105,7 +106,7 @@ impl Receiver {
             stage: Stage::Preface,
             frame: FrameHeader::default(),
             frame_at: 0,
-            decoder: pack::Decoder::new(u32::try_from(limits.get(Limit::HeaderTableBytes)).unwrap_or(u32::MAX)),
+            decoder: pack::Decoder::new(table_bytes(limits).max(INITIAL_TABLE)), // until it is acknowledged
             section: Section::default(),
             block: Vec::new(),
             open_block: None,
@@ -114,8 +115,8 @@ impl Receiver {
             ack_due: None,
             settled: false,
             goaway: u32::MAX,
-            early: [(0, Priority { urgency: 3, incremental: false, said: false }); EARLY],
-            early_at: 0,
+            early: Vec::new(),
+            no_priorities: false,
         }
     }
 
@@ -131,7 +132,10 @@ impl Receiver {
 
     /// Heap bytes.
     pub fn retained_bytes(&self) -> usize {
-        self.decoder.retained_bytes() + self.section.retained_bytes() + self.block.capacity()
+        self.decoder.retained_bytes()
+            + self.section.retained_bytes()
+            + self.block.capacity()
+            + self.early.capacity() * size_of::<(u32, Priority)>()
     }
 
     /// Frees what a large head made it hold, and what is only kept for the next one.
@@ -147,7 +151,7 @@ impl Receiver {
             return true;
         }
         let value = |limit| u32::try_from(limits.get(limit)).unwrap_or(u32::MAX);
-        let table = value(Limit::HeaderTableBytes);
+        let table = table_bytes(limits);
         let entries = frame::settings([
             (setting::MAX_CONCURRENT_STREAMS, value(Limit::ConcurrentStreams)),
             (setting::INITIAL_WINDOW_SIZE, value(Limit::StreamWindowBytes)),
@@ -157,7 +161,7 @@ impl Receiver {
             (setting::HEADER_TABLE_SIZE, table),
         ]);
         let all = entries.as_flattened();
-        let payload = if table == 4_096 { all.get(..30).unwrap_or(all) } else { all };
+        let payload = if table == INITIAL_TABLE { all.get(..30).unwrap_or(all) } else { all };
         let window = value(Limit::ConnectionWindowBytes).saturating_sub(65_535);
         if out.room() < 64 || !frame::put(out, kind::SETTINGS, 0, 0, &[payload]) {
             return false;
@@ -209,6 +213,10 @@ impl Receiver {
             _ => {}
         }
     }
+}
+
+fn table_bytes(limits: &Limits) -> u32 {
+    u32::try_from(limits.get(Limit::HeaderTableBytes)).unwrap_or(u32::MAX)
 }
 
 /// A step with everything that it may touch.
@@ -305,7 +313,7 @@ impl<S: Sink> Step<'_, S> {
             kind::WINDOW_UPDATE => (frame.stream != 0, frame.len == 4),
             kind::PRIORITY_UPDATE => (false, frame.len >= 4),
             kind::SETTINGS if frame.has(flag::ACK) => (false, frame.len == 0),
-            kind::SETTINGS => (false, frame.len % 6 == 0),
+            kind::SETTINGS => (false, frame.len.is_multiple_of(6)),
             _ => {
                 self.r.guard.glitch(self.now)?; // RFC 9113 §5.5: ignored
                 return self.on(Stage::Skip { left: frame.len });
@@ -322,6 +330,7 @@ impl<S: Sink> Step<'_, S> {
             _ if !len => Err(Rule::FrameSize),
             kind::SETTINGS if frame.has(flag::ACK) => {
                 self.r.ack_due.take().ok_or(Rule::SettingsUnasked)?;
+                self.r.decoder.acknowledged(table_bytes(self.limits));
                 self.on(Stage::Header)
             }
             kind::SETTINGS => {
@@ -331,10 +340,6 @@ impl<S: Sink> Step<'_, S> {
                 self.r.guard.settings(self.now)?;
                 self.on(Stage::Settings { left: frame.len, window: None })
             }
-            kind::PRIORITY_UPDATE if frame.len > MOST_PRIORITY => {
-                self.r.guard.priority(self.limits)?;
-                self.on(Stage::Skip { left: frame.len })
-            }
             _ => self.on(Stage::Short),
         }
     }
@@ -342,8 +347,11 @@ impl<S: Sink> Step<'_, S> {
     /// Frames whose few bytes are looked at together.
     fn short(&mut self, plain: &[u8]) -> Result<Item, Rule> {
         let frame = self.r.frame;
-        // Of a GOAWAY only the first eight: debug data is dropped as it comes (H2-23).
-        let len = if frame.kind == kind::GOAWAY { 8 } else { frame.len as usize };
+        let len = match frame.kind {
+            kind::GOAWAY => 8, // debug data is dropped as it comes (H2-23)
+            kind::PRIORITY_UPDATE if frame.len > MOST_PRIORITY => 4,
+            _ => frame.len as usize,
+        };
         if frame.kind == kind::PRIORITY_UPDATE && (plain.len() < len || !self.r.block.is_empty()) {
             return self.long(plain, len);
         }
@@ -371,7 +379,7 @@ impl<S: Sink> Step<'_, S> {
             kind::RST_STREAM => self.reset(len, frame.stream),
             kind::PRIORITY => {
                 self.r.guard.priority(self.limits)?;
-                if value & 0x7fff_ffff == frame.stream {
+                if value & 0x7fff_ffff == frame.stream && !self.r.no_priorities {
                     return self.broken(len, frame.stream, Rule::SelfDependency);
                 }
                 Ok(Item::Skip { len }) // RFC 9113 §5.3.2: deprecated
@@ -405,6 +413,9 @@ impl<S: Sink> Step<'_, S> {
         if number.is_multiple_of(2) {
             return Err(Rule::PriorityUpdateStream); // the connection, or a push that we never promised
         }
+        if text.is_empty() && self.r.frame.len > 4 {
+            return Ok(Item::Skip { len }); // too long to be read
+        }
         let priority = Priority::parse(text);
         match self.streams.slot_of(number) {
             Some(slot) => {
@@ -415,11 +426,10 @@ impl<S: Sink> Step<'_, S> {
             None if number > self.streams.last => {
                 if let Some(place) = self.r.early.iter_mut().find(|e| e.0 == number) {
                     place.1 = priority;
+                } else if (self.r.early.len() + self.streams.len()) as u64 >= self.limits.get(Limit::ConcurrentStreams) {
+                    return Err(Rule::PriorityUpdateStream);
                 } else {
-                    if let Some(place) = self.r.early.get_mut(self.r.early_at) {
-                        *place = (number, priority);
-                    }
-                    self.r.early_at = (self.r.early_at + 1) % EARLY;
+                    self.r.early.push((number, priority));
                 }
             }
             None => {}
@@ -516,6 +526,7 @@ impl<S: Sink> Step<'_, S> {
             setting::ENABLE_PUSH | setting::ENABLE_CONNECT_PROTOCOL | setting::NO_RFC7540_PRIORITIES if !is_bool => {
                 return Err(Rule::SettingsSyntax);
             }
+            setting::NO_RFC7540_PRIORITIES => self.r.no_priorities = value == 1,
             setting::INITIAL_WINDOW_SIZE if i64::from(value) > MOST_WINDOW => return Err(Rule::SettingsWindow),
             setting::INITIAL_WINDOW_SIZE => *window = Some((value, window.map_or(value, |w| w.1.max(value)))),
             setting::MAX_FRAME_SIZE if !(LEAST_FRAME..=0xff_ffff).contains(&value) => return Err(Rule::SettingsSyntax),
@@ -546,7 +557,10 @@ impl<S: Sink> Step<'_, S> {
                 if let Verdict::Stream(rule) = verdict {
                     return self.broken(HEADER, number, rule);
                 }
-                self.r.guard.glitch(self.now)?;
+                let small = len < super::guard::SMALL && !ends;
+                if !self.streams.was_under_way(number, len) || small {
+                    self.r.guard.glitch(self.now)?;
+                }
                 return Ok(Item::Skip { len: HEADER });
             }
         };

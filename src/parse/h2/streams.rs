@@ -5,12 +5,11 @@
 
 use super::frame::LEAST_FRAME;
 use super::ledger::{Account, Ledger};
-use super::priority::Priority;
 use super::state::State;
 use crate::base::{Instant, Limit, Limits};
 use crate::parse::exchange::{Content, Exchange, Expect};
 use crate::parse::h1::Facts;
-use crate::parse::pack;
+use crate::parse::{Priority, pack};
 use alloc::vec::Vec;
 
 /// Windows never pass this (RFC 9113 §6.9.1).
@@ -111,7 +110,8 @@ pub struct Streams {
     pub(crate) last: u32,
     /// Above this one nothing is served any more: what our GOAWAY named.
     pub(crate) last_served: u32,
-    remembered: [u32; REMEMBERED],
+    /// Their numbers, and what their clients could have had under way.
+    remembered: [(u32, u32); REMEMBERED],
     remembered_at: usize,
     used: [u32; USED],
     /// Some stream may have something due from then on: never later than the truth.
@@ -153,7 +153,7 @@ impl Streams {
             ledger: Ledger::new(window),
             last: 0,
             last_served: u32::MAX,
-            remembered: [0; REMEMBERED],
+            remembered: [(0, 0); REMEMBERED],
             remembered_at: 0,
             used: [0; USED],
             look_at: None,
@@ -250,7 +250,7 @@ impl Streams {
             Some(slot) => self.slots.get(usize::from(slot)).map_or(State::Closed, |s| s.state),
             None if number > self.last || number.is_multiple_of(2) => State::Idle, // a server opens none
             // Behind our GOAWAY everything is ignored, and it may be much (RFC 9113 §6.8).
-            None if number > self.last_served || self.remembered.contains(&number) => State::Reset,
+            None if number > self.last_served || self.remembered.iter().any(|r| r.0 == number) => State::Reset,
             None => State::Closed,
         }
     }
@@ -327,12 +327,18 @@ impl Streams {
         self.used.contains(&number)
     }
 
-    /// We have reset it: what is under way on it is no fault.
-    pub(crate) fn remember(&mut self, number: u32) {
+    /// We have reset it: what is under way on it is no fault, and up to `open` bytes of that are not even odd.
+    pub(crate) fn remember(&mut self, number: u32, open: u32) {
         if let Some(place) = self.remembered.get_mut(self.remembered_at) {
-            *place = number;
+            *place = (number, open);
         }
         self.remembered_at = (self.remembered_at + 1) % REMEMBERED;
+    }
+
+    /// So many bytes came on a stream that we have reset. True: they may have been under way then.
+    pub(crate) fn was_under_way(&mut self, number: u32, len: u32) -> bool {
+        let entry = self.remembered.iter_mut().find(|r| r.0 == number);
+        entry.is_some_and(|r| r.1.checked_sub(len).map(|left| r.1 = left).is_some())
     }
 
     /// SETTINGS_INITIAL_WINDOW_SIZE: every stream's window changes by the difference (RFC 9113 §6.9.2). `most`: the greatest value that

@@ -55,10 +55,21 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder whose peer will be told `most_table_bytes` as SETTINGS_HEADER_TABLE_SIZE. Nothing is allocated yet.
     ///
-    /// The table holds 4,096 bytes at first, whatever the setting: the peer's first blocks are made before it knows the setting, and it
-    /// announces every size that it uses instead (RFC 7541 §4.2, RFC 9113 §4.3.1).
+    /// The table holds 4,096 bytes at first, whatever the setting: the peer's first blocks are made before it knows the
+    /// setting, and it announces every size that it uses instead (RFC 7541 §4.2, RFC 9113 §4.3.1).
     pub fn new(most_table_bytes: u32) -> Decoder {
         Decoder { table: Table::new(INITIAL_TABLE), most: most_table_bytes, updates: MOST_UPDATES, indexed: false }
+    }
+
+    /// The peer has acknowledged this value of the setting: from now on it is the bound.
+    pub fn acknowledged(&mut self, most_table_bytes: u32) {
+        self.most = most_table_bytes;
+    }
+
+    /// The peer's table is larger than what it has acknowledged: its next block has to begin by saying so (RFC 9113
+    /// §4.3.1).
+    pub fn is_update_due(&self) -> bool {
+        self.table.most() > self.most as usize
     }
 
     /// A new block begins: changes of the table's size are allowed again.
@@ -67,11 +78,12 @@ impl Decoder {
         self.indexed = false;
     }
 
-    /// Decodes the next field of `block` (which is complete), advances `block`, and appends `name: value\r\n` to `lines`. None at the
-    /// end of the block.
+    /// Decodes the next field of `block` (which is complete), advances `block`, and appends `name: value\r\n` to
+    /// `lines`. None at the end of the block.
     ///
-    /// Text is appended as it is: whoever needs lines to be lines has to look for CR and LF in them. Nothing but the block's length bounds
-    /// how much text a literal makes, at most 8/5 of it; a reference makes as much as a table entry has.
+    /// Text is appended as it is: whoever needs lines to be lines has to look for CR and LF in them. Nothing but the
+    /// block's length bounds how much text a literal makes, at most 8/5 of it; a reference makes as much as a table
+    /// entry has.
     ///
     /// # Errors
     /// Then the decoder is of no more use, and `lines` is as it was.
@@ -256,7 +268,8 @@ mod tests {
     #[test]
     fn origins_tell_where_a_line_came_from() {
         let mut decoder = Decoder::new(4_096);
-        // :method: GET, via: x without, a: b with, the same by index, its name with c, and its name with d into the table.
+        // :method: GET, via: x without, a: b with, the same by index, its name with c, and its name with d into the
+        // table.
         let block = b"\x82\x0f\x2d\x01x\x40\x01a\x01b\xbe\x0f\x2f\x01c\x7e\x01d\xbe\xbf";
         let (origins, lines) = all(&mut decoder, block).unwrap();
         assert_eq!(lines, ":method: GET\r\nvia: x\r\na: b\r\na: b\r\na: c\r\na: d\r\na: d\r\na: b\r\n");
@@ -330,6 +343,21 @@ mod tests {
         let mut none = Decoder::new(0);
         assert!(all(&mut none, b"\x40\x01a\x01b\xbe").is_ok(), "the peer does not know yet");
         assert_eq!(all(&mut none, b"\x20\x40\x01a\x01b\xbe"), Err(Fault::Index));
+    }
+
+    #[test]
+    fn a_smaller_setting_counts_from_its_acknowledgement() {
+        let mut decoder = Decoder::new(4_096);
+        assert!(all(&mut decoder, b"\x3f\xe1\x1f\x40\x01a\x01b").is_ok(), "4,096");
+        decoder.acknowledged(1_000);
+        assert!(decoder.is_update_due());
+        assert_eq!(all(&mut decoder, b"\x3f\xca\x07\x82"), Err(Fault::SizeUpdate), "1,001");
+        assert!(decoder.is_update_due());
+        assert!(all(&mut decoder, b"\x3f\xc9\x07\xbe").is_ok(), "1,000, and the entry still fits");
+        assert!(!decoder.is_update_due());
+        decoder.acknowledged(4_096);
+        assert!(!decoder.is_update_due());
+        assert!(all(&mut decoder, b"\x3f\xe1\x1f\xbe").is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! In: the fields of a head, one by one. Out: a header block (RFC 7541 §6), short and cheap rather than shortest.
 //!
-//! What repeats from response to response goes into the table. What hardly does (lengths, validators, places) is sent as it is, and what
-//! is secret is marked to stay out of every table (RFC 7541 §7.1.3).
+//! What repeats from response to response goes into the table. What hardly does (lengths, validators, places) is sent
+//! as it is, and what is secret is marked to stay out of every table (RFC 7541 §7.1.3).
 
 use super::decode::INITIAL_TABLE;
 use super::table::{Record, Table};
@@ -58,7 +58,8 @@ const STATUS: u8 = 8;
 const CONTENT_LENGTH: u8 = 28;
 
 impl Encoder {
-    /// An encoder that uses at most `most_table_bytes`, or what the peer allows if that is less: 4,096 until it says something else.
+    /// An encoder that uses at most `most_table_bytes`, or what the peer allows if that is less: 4,096 until it says
+    /// something else.
     pub fn new(most_table_bytes: u32) -> Encoder {
         let next = most_table_bytes.min(INITIAL_TABLE);
         let table = Table::new(INITIAL_TABLE);
@@ -71,8 +72,8 @@ impl Encoder {
         self.smallest = self.smallest.min(self.next);
     }
 
-    /// A new block begins. Says what became of the table's size since the last one, in at most 12 bytes (RFC 7541 §4.2: the smallest, then
-    /// the one that counts).
+    /// A new block begins. Says what became of the table's size since the last one, in at most 12 bytes (RFC 7541 §4.2:
+    /// the smallest, then the one that counts).
     pub fn begin(&mut self, out: &mut Vec<u8>) {
         for size in [self.smallest, self.next] {
             if size as usize != self.table.most() {
@@ -179,8 +180,8 @@ impl Encoder {
     }
 }
 
-/// A hash of the name above one of the whole line, in whatever case the name is. It finds lines, and protects from nothing: of lines
-/// that are made to have one hash, each costs a look.
+/// A hash of the name above one of the whole line, in whatever case the name is. It finds lines, and protects from
+/// nothing: of lines that are made to have one hash, each costs a look.
 #[inline]
 fn mark(name: &[u8], value: &[u8]) -> u32 {
     let step = |hash: u64, word: u64| {
@@ -211,7 +212,8 @@ fn literal(out: &mut Vec<u8>, how: How, index: Option<u32>, name: &[u8], value: 
     string(out, value, |b| b);
 }
 
-/// A number as the value of a static entry's name. Huffman's code would save a byte or two, and take longer than all the rest.
+/// A number as the value of a static entry's name. Huffman's code would save a byte or two, and take longer than all
+/// the rest.
 fn number(out: &mut Vec<u8>, index: u8, mut n: u64) {
     let mut digits = [0; 20];
     let mut len = 0;

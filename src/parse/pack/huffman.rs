@@ -1,7 +1,7 @@
 //! In: Huffman-coded text, or plain text. Out: the other (RFC 7541 §5.2 and Appendix B; RFC 9204 §4.1.2).
 //!
-//! The code is canonical: the codes of one length are consecutive, in the order of their symbols. So the lengths are all there is to know,
-//! and every table is made from them when this is compiled.
+//! The code is canonical: the codes of one length are consecutive, in the order of their symbols. So the lengths are
+//! all there is to know, and every table is made from them when this is compiled.
 
 use super::Fault;
 use alloc::vec::Vec;
@@ -41,13 +41,15 @@ const fn codes() -> [u32; 257] {
     codes
 }
 
-/// Bits that one step of decoding looks at: enough for two symbols of six bits, and for every character that is common in a field.
+/// Bits that one step of decoding looks at: enough for two symbols of six bits, and for every character that is common
+/// in a field.
 const WINDOW: u32 = 12;
 const WINDOWS: usize = 1 << WINDOW;
 
-/// What one look says, by the window's bits **inverted**: `bits used | (8 * symbols) << 8 | first symbol << 16 | second symbol << 24`, or
-/// zero if the code is longer than the window. Inverted, because padding is ones (the beginning of EOS): so a text may be thought to go
-/// on with zeros for ever, whose entry is zero, and the end needs no attention while decoding.
+/// What one look says, by the window's bits **inverted**: `bits used | (8 * symbols) << 8 | first symbol << 16 | second
+/// symbol << 24`, or zero if the code is longer than the window. Inverted, because padding is ones (the beginning of
+/// EOS): so a text may be thought to go on with zeros for ever, whose entry is zero, and the end needs no attention
+/// while decoding.
 static STEPS: [u32; WINDOWS] = steps();
 
 const fn steps() -> [u32; WINDOWS] {
@@ -159,7 +161,8 @@ fn last(coded: &[u8], len: usize) -> u64 {
 /// Appends the text that `coded` stands for: at most 8/5 of its length.
 ///
 /// # Errors
-/// [`Fault::Huffman`] if the padding is not fewer than eight ones, or if EOS is in the text. `out` may hold a part of the text then.
+/// [`Fault::Huffman`] if the padding is not fewer than eight ones, or if EOS is in the text. `out` may hold a part of
+/// the text then.
 pub fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     /// Looks at each word: four windows fit the 56 bits that are certain, and eight symbols fit a word.
     const LOOKS: usize = 4;
@@ -169,7 +172,7 @@ pub fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     let (mut bits, mut held, mut rest) = (0u64, 0u32, coded);
     loop {
         // Bits that were there already, but not counted, come again as they were.
-        let whole = (63 - held) / 8 & 7;
+        let whole = ((63 - held) / 8) & 7;
         if let Some(word) = rest.first_chunk::<8>() {
             bits |= !u64::from_be_bytes(*word) >> held;
             rest = &rest[whole as usize..];

@@ -1,4 +1,5 @@
-//! In: bytes, and how many bits of the first belong to an integer; or the integer. Out: the other (RFC 7541 §5.1; RFC 9204 §4.1.1).
+//! In: bytes, and how many bits of the first belong to an integer; or the integer. Out: the other (RFC 7541 §5.1;
+//! RFC 9204 §4.1.1).
 
 use super::Fault;
 use alloc::vec::Vec;
@@ -16,11 +17,12 @@ const fn mask(prefix: u8) -> u8 {
     0xff >> (8u8.saturating_sub(prefix) & 7)
 }
 
-/// Takes an integer off the front of `bytes`, whose first byte holds the integer's beginning in its low `prefix` bits (1 to 8). What
-/// the other bits mean is the caller's.
+/// Takes an integer off the front of `bytes`, whose first byte holds the integer's beginning in its low `prefix` bits
+/// (1 to 8). What the other bits mean is the caller's.
 ///
 /// # Errors
-/// [`Fault::Truncated`], and [`Fault::Integer`] after five continuation bytes or above [`MOST`]. Needless zeros are no fault within that.
+/// [`Fault::Truncated`], and [`Fault::Integer`] after five continuation bytes or above [`MOST`]. Needless zeros are no
+/// fault within that.
 #[inline(always)]
 pub fn decode(bytes: &mut &[u8], prefix: u8) -> Result<u32, Fault> {
     let (&first, rest) = bytes.split_first().ok_or(Fault::Truncated)?;

@@ -1,7 +1,9 @@
-//! In: header blocks, or field lines. Out: the other (RFC 7541). HTTP/2's connections share one table in each direction.
+//! In: header blocks, or field lines. Out: the other (RFC 7541). HTTP/2's connections share one table in each
+//! direction.
 //!
-//! [`Decoder`] turns a block into `name: value\r\n` lines in an arena of the caller's; [`Encoder`] writes a response's lines. What
-//! lines mean is nobody's concern here: a name may be empty, a value may hold any byte. [`integer`] and [`huffman`] stand alone.
+//! [`Decoder`] turns a block into `name: value\r\n` lines in an arena of the caller's; [`Encoder`] writes a response's
+//! lines. What lines mean is nobody's concern here: a name may be empty, a value may hold any byte. [`integer`] and
+//! [`huffman`] stand alone.
 
 mod decode;
 mod encode;
@@ -16,8 +18,8 @@ use core::fmt;
 pub use decode::{Decoder, Field, Origin};
 pub use encode::Encoder;
 
-/// Why a block cannot be decoded. Whatever it is, the two tables may differ from here on, so the connection has to end: COMPRESSION_ERROR
-/// (RFC 7541 §2.3.3, §5, §6; RFC 9113 §4.3).
+/// Why a block cannot be decoded. Whatever it is, the two tables may differ from here on, so the connection has to end:
+/// COMPRESSION_ERROR (RFC 7541 §2.3.3, §5, §6; RFC 9113 §4.3).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Fault {
@@ -29,7 +31,8 @@ pub enum Fault {
     Index,
     /// Huffman-coded text with wrong padding, or with the end-of-string symbol in it (RFC 7541 §5.2).
     Huffman,
-    /// A change of the table's size that is above the setting, behind a field, or the third in a block (RFC 7541 §4.2, §6.3).
+    /// A change of the table's size that is above the setting, behind a field, or the third in a block (RFC 7541 §4.2,
+    /// §6.3).
     SizeUpdate,
 }
 

@@ -4,8 +4,8 @@
 //! bytes:   |  gone  | oldest line | ... | youngest line |  free  |
 //! records: youngest, ..., oldest: where the line is, and a mark of the caller's
 //! ```
-//! Lines lie as `name: value\r\n`, in one piece, so that a reference costs one copy. What is gone is overwritten by moving the rest to the
-//! front, which happens only once at least as many bytes came in as are moved.
+//! Lines lie as `name: value\r\n`, in one piece, so that a reference costs one copy. What is gone is overwritten by
+//! moving the rest to the front, which happens only once at least half as many bytes came in as are moved.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -132,8 +132,8 @@ impl Table {
         self.evict(self.most);
     }
 
-    /// Puts an entry in and returns where its line has to be written, or empties the table because the entry is larger than that
-    /// (RFC 7541 §4.4).
+    /// Puts an entry in and returns where its line has to be written, or empties the table because the entry is larger
+    /// than that (RFC 7541 §4.4).
     pub(super) fn insert(&mut self, name: usize, value: usize, mark: u32) -> Option<&mut [u8]> {
         let size = Table::cost(name, value);
         self.evict(self.most.saturating_sub(size));
@@ -167,8 +167,8 @@ impl Table {
         }
     }
 
-    /// Moves the lines to the front, and grows if that would soon have to be done again. So the buffer is never longer than twice
-    /// what a table's text may be, and every byte is moved less than twice.
+    /// Moves the lines to the front, and grows if that would soon have to be done again. So the buffer is never longer
+    /// than twice what a table's text may be, and every byte is moved twice at most, on average.
     fn make_room(&mut self, line: usize) {
         self.compact();
         let least = (2 * (self.end + line) + SLACK).max(LEAST);
