@@ -110,6 +110,9 @@ pub(crate) struct Core {
     /// It is known which version of HTTP is spoken.
     #[cfg(feature = "alloc")]
     pub(crate) settled: bool,
+    /// The last turn ended for want of room.
+    #[cfg(feature = "alloc")]
+    pub(crate) no_room: bool,
     pub(crate) draining: bool,
     pub(crate) end: Option<End>,
     /// Offset in the plaintext of the first byte that was not consumed.
@@ -241,6 +244,8 @@ impl Core {
             end_told: false,
             #[cfg(feature = "alloc")]
             settled: false,
+            #[cfg(feature = "alloc")]
+            no_room: false,
             draining: false,
             end: None,
             offset: 0,

@@ -67,10 +67,7 @@ impl H2 {
         intake.kept.clear();
         intake.kept.shrink_to(0);
         (intake.at, intake.ended, intake.trailers) = (0, false, None);
-        if let Some(decoder) = intake.delivery.decoder.take() {
-            self.decoders -= 1;
-            self.spare_decoder.get_or_insert(decoder);
-        }
+        self.return_decoder(slot);
         self.give_back(slot);
         pooled
     }
@@ -135,10 +132,12 @@ impl Turn<'_> {
         intake.delivery.stage = Stage::Running;
         stream.shared.begun = true;
         let unwanted = is_unwanted(stream);
+        let by_job = matches!(stream.shared.expect, Expect::WholeByJob { .. });
         if stream.continue_due && stream.sending == Sending::Waiting && !unwanted {
             let _ = at_hand.inform(&mut self.outbox, limits, 100, &[]);
         }
-        if coded && !unwanted {
+        let here = coded && !unwanted && !by_job;
+        if here {
             if (h2.decoders + 1) * DECODER_BYTES > limits.get(Limit::DecoderPoolBytes) {
                 return Some(self.refuse(number, Violation::over(Rule::DecoderPool, at, limits)));
             }
@@ -161,7 +160,7 @@ impl Turn<'_> {
     fn mode_h2(stream: &Stream) -> Mode {
         if stream.is_connect {
             return match stream.sending {
-                Sending::Tunnel => Mode::Stream { most: usize::MAX },
+                _ if stream.tunnel => Mode::Stream { most: usize::MAX },
                 Sending::Waiting => Mode::Paused,
                 _ => Mode::Discard,
             };
@@ -188,6 +187,7 @@ impl Turn<'_> {
             return self.refuse(number, Violation::over(Rule::BodyTooLarge, at, limits));
         }
         stream.complete |= ends;
+        stream.arrived = stream.content - u64::from(rest);
         let mode = Turn::mode_h2(stream);
         if mode == Mode::Paused || !intake.waiting().is_empty() {
             let plain = self.inbox.plain().get(..len).unwrap_or_default();
@@ -234,7 +234,7 @@ impl Turn<'_> {
         let (h2, streams) = self.core.h2()?;
         let stream = streams.by_slot(slot)?;
         let (number, mode) = (stream.number, Turn::mode_h2(stream));
-        let over = stream.shared.aborted || (stream.is_answered() && mode != Mode::Discard);
+        let over = stream.shared.aborted || (stream.is_answered() && mode != Mode::Discard && !stream.tunnel);
         let intake = h2.intakes.get_mut(usize::from(slot))?;
         if number == 0 || over || mode == Mode::Paused {
             return None;
@@ -300,7 +300,7 @@ impl Turn<'_> {
                 if stream.content > cap {
                     return self.refuse(number, violation);
                 }
-                if whole && from == From::Inbox {
+                if whole && from == From::Inbox && ledger.has_room(stream.content, limits.get(Limit::GatherBytes)) {
                     let loan =
                         Loan { number, slot, content: len as u32, from_kept: false, handed: false, gathered: false };
                     intake.ended = true;
@@ -322,9 +322,8 @@ impl Turn<'_> {
         let Some(intake) = h2.intakes.get_mut(usize::from(slot)) else { return Step::Again };
         let number = stream.number;
         let first = intake.pooled == 0;
-        let declared = if first { stream.declared.unwrap_or(0) } else { 0 };
-        let need = declared.max(intake.delivery.gather.len() as u64 + len as u64);
-        let more = need.saturating_sub(intake.pooled);
+        // By frames, not by reads, so that the answer does not depend on how the input was cut.
+        let more = stream.declared.unwrap_or(0).max(stream.content).saturating_sub(intake.pooled);
         if !ledger.gather(more, limits.get(Limit::GatherBytes)) {
             return self.refuse(number, Violation::over(Rule::GatherPool, at, limits));
         }
@@ -470,6 +469,7 @@ impl Turn<'_> {
             intake.delivery.over();
             stream.shared.received = true;
             streams.touch(slot);
+            h2.return_decoder(slot);
             return Some(Step::Again);
         }
         if stream.is_connect {
@@ -487,6 +487,7 @@ impl Turn<'_> {
             return step;
         }
         let (h2, _) = self.core.h2()?;
+        h2.return_decoder(slot);
         let intake = h2.intakes.get_mut(usize::from(slot))?;
         intake.delivery.over();
         Some(match mode {
@@ -561,7 +562,8 @@ impl Turn<'_> {
     pub(crate) fn job_h2(&mut self) -> Option<crate::decode::job::Job> {
         let limits = self.config.limits();
         let (h2, streams) = self.core.h2()?;
-        let ready = |slot: u16| h2.intakes.get(usize::from(slot)).is_some_and(|i| matches!(i.delivery.job, JobAt::Ready));
+        let ready =
+            |slot: u16| h2.intakes.get(usize::from(slot)).is_some_and(|i| matches!(i.delivery.job, JobAt::Ready));
         let mut wanted = streams.iter().filter(|(slot, _)| ready(*slot));
         let (slot, id, max) = wanted.find_map(|(slot, s)| Some((slot, s.shared.id, s.shared.expect.whole()?)))?;
         h2.jobs = h2.jobs.saturating_sub(1);

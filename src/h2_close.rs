@@ -4,13 +4,15 @@ use crate::base::{Instant, Limit, Rule, Violation};
 use crate::connection::{Core, End, Engine};
 use crate::event::Raw;
 use crate::parse::Id;
-use crate::parse::h2::{NO_ERROR, PROGRESS, Stream, kind, put, put_goaway};
+use crate::parse::h2::{NO_ERROR, PROGRESS, Sending, Stream, kind, put, put_goaway};
 use crate::read::{Deadline, Why};
 use crate::reply::Exchanges;
 use crate::turn::{Pause, Step, Turn, Wait};
 
 /// How long a client may take to see that we want to leave.
 const GOODBYE_MS: u64 = 1_000;
+/// What a client has at least for its acknowledgement once we read again.
+const RESUME_MS: u64 = 1_000;
 /// What our PING carries then.
 const GOODBYE: &[u8; 8] = b"goodbye!";
 
@@ -26,8 +28,22 @@ pub(crate) enum Goodbye {
 }
 
 impl Core {
+    /// There was no room, and so nothing was read: that time is not the peer's.
+    pub(crate) fn h2_resume(&mut self) {
+        let now = self.pace.now;
+        self.no_room = false;
+        let Some((h2, streams)) = self.h2() else { return };
+        if let Some(at) = &mut h2.receiver.ack_due {
+            *at = (*at).max(now.after_millis(RESUME_MS));
+        }
+        streams.restart_clocks(now);
+    }
+
     /// When some stream, our settings or our farewell are due.
     pub(crate) fn h2_deadline(&self) -> Option<Deadline> {
+        if self.no_room {
+            return None; // nothing would be read then
+        }
         let (Engine::H2(h2), Exchanges::H2(streams)) = (&self.engine, &self.exchanges) else { return None };
         let said = if let Goodbye::Said { until } = h2.goodbye { Some(until) } else { None };
         let all = [(streams.look_at, Why::Stream), (h2.receiver.ack_due, Why::Settings), (said, Why::Goodbye)];
@@ -39,8 +55,24 @@ impl Core {
 impl Turn<'_> {
     // ---- time ----
 
+    /// There is nothing left to do, and nothing more to read: who was too slow?
+    pub(crate) fn judge_h2(&mut self) -> Option<Step> {
+        let now = self.core.pace.now;
+        let (h2, streams) = self.core.h2()?;
+        if h2.receiver.ack_due.is_some_and(|at| at <= now) {
+            h2.receiver.ack_due = None;
+            let violation = self.violation(Rule::SettingsTimeout);
+            self.core.fail(violation);
+            return Some(Step::Again);
+        }
+        if streams.look_at.is_some_and(|at| at <= now) {
+            return Some(self.look());
+        }
+        None
+    }
+
     /// Some stream may have been too slow: the first that was is given up.
-    pub(crate) fn look(&mut self) -> Step {
+    fn look(&mut self) -> Step {
         let (limits, now) = (self.config.limits(), self.core.pace.now);
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         streams.look_at = None;
@@ -58,7 +90,7 @@ impl Turn<'_> {
             let Some(stream) = streams.by_slot(slot) else { break };
             watch_stall(stream, closed, now);
             if blocked || stream.account.open() == 0 {
-                (stream.since, stream.base) = (now, stream.content);
+                (stream.since, stream.base) = (now, stream.arrived);
             }
             let dues = [
                 (body_due(stream, limits), Rule::BodyTooSlow),
@@ -122,7 +154,7 @@ impl Turn<'_> {
             }
             Goodbye::Said { until } if until > now => None,
             Goodbye::Final => {
-                let over = streams.is_empty() && !h2.receiver.is_inside();
+                let over = streams.is_empty() && (!h2.receiver.is_inside() || !h2.receiver.is_settled());
                 let end = if h2.idle { End::Idle } else { End::Ours };
                 over.then(|| {
                     self.core.close(end);
@@ -188,8 +220,10 @@ impl Turn<'_> {
 
 /// A stream's body must have come by then, at the least rate (TIM-02).
 pub(crate) fn body_due(stream: &Stream, limits: &crate::Limits) -> Option<Instant> {
-    let quiet = !stream.is_owed_content() || stream.is_connect;
-    let seconds = (stream.content - stream.base) / limits.get(Limit::MinRate) + 1;
+    // Both sides may take their time while the response is under way, or a tunnel is open.
+    let duplex = matches!(stream.sending, Sending::Open { .. } | Sending::Tunnel);
+    let quiet = !stream.is_owed_content() || duplex || (stream.is_connect && !stream.ending);
+    let seconds = (stream.arrived - stream.base) / limits.get(Limit::MinRate) + 1;
     let millis = seconds.saturating_mul(1_000).max(limits.get(Limit::RateGraceMs));
     (!quiet).then(|| stream.since.after_millis(millis))
 }

@@ -11,7 +11,10 @@ use crate::delivery::Delivery;
 use crate::event::{Lent, Raw};
 use crate::h2_body::SPARE;
 use crate::h2_close::{Goodbye, body_due, watch_stall};
-use crate::parse::h2::{self, At, CANCEL, Item, NO_ERROR, REFUSED_STREAM, Sending, Stream, Streams, may_read_on, put_reset, put_window_update};
+use crate::parse::h2::{
+    self, At, CANCEL, Item, NO_ERROR, REFUSED_STREAM, Sending, Stream, Streams, may_read_on, put_reset,
+    put_window_update,
+};
 use crate::parse::{Content, Expect};
 use crate::read::Waiting;
 use crate::reply::Exchanges;
@@ -130,6 +133,15 @@ impl H2 {
             && let Some(intake) = self.intakes.get_mut(usize::from(slot))
         {
             intake.queued = false;
+        }
+    }
+
+    /// The body of a slot needs its decoder no more (M-7).
+    pub(crate) fn return_decoder(&mut self, slot: u16) {
+        let intake = self.intakes.get_mut(usize::from(slot));
+        if let Some(decoder) = intake.and_then(|intake| intake.delivery.decoder.take()) {
+            self.decoders -= 1;
+            self.spare_decoder.get_or_insert(decoder);
         }
     }
 
@@ -262,12 +274,6 @@ impl Turn<'_> {
         if core::mem::take(&mut h2.reset) {
             return Some(Step::Pause(Pause::Yield));
         }
-        if h2.receiver.ack_due.is_some_and(|at| at <= now) {
-            h2.receiver.ack_due = None;
-            let violation = self.violation(Rule::SettingsTimeout);
-            self.core.fail(violation);
-            return Some(Step::Again);
-        }
         // What handlers did comes first: nothing is told of a stream that was given up. Looking is free, so that many who ask often
         // leave units for the others.
         while let Some(slot) = self.core.h2()?.1.next_touched() {
@@ -281,10 +287,6 @@ impl Turn<'_> {
                 Some(step) => return Some(step),
                 None => self.core.h2()?.0.dequeue(),
             }
-        }
-        let (_, streams) = self.core.h2()?;
-        if streams.look_at.is_some_and(|at| at <= now) {
-            return Some(self.look());
         }
         if let Some(step) = self.say_goodbye_h2() {
             return Some(step);
@@ -393,19 +395,19 @@ impl Turn<'_> {
         if number == 0 {
             return Step::Again;
         }
+        let goes = stream.sending != Sending::Waiting;
+        if goes && core::mem::take(&mut stream.shared.close) {
+            self.core.draining = true;
+            return self.look_after(slot);
+        }
         if stream.shared.aborted || stream.sending == Sending::Broken {
             let code = Streams::abort_code(stream.sending == Sending::Broken);
             stream.shared.aborted = true;
             return self.give_up(number, code, None);
         }
-        if stream.shared.close && stream.sending != Sending::Waiting {
-            stream.shared.close = false;
-            self.core.draining = true;
-            return self.look_after(slot);
-        }
         if stream.account.handed() > stream.shared.held {
             if stream.account.open() == 0 {
-                (stream.since, stream.base) = (now, stream.content); // until now it was up to us
+                (stream.since, stream.base) = (now, stream.arrived); // until now it was up to us
             }
             ledger.release(&mut stream.account, stream.shared.held);
             self.credit(number);
@@ -434,11 +436,22 @@ impl Turn<'_> {
 
     /// The response is complete.
     fn answered(&mut self, number: u32, slot: u16) -> Step {
-        let limits = self.config.limits();
+        let (limits, now) = (self.config.limits(), self.core.pace.now);
         let Some((_, streams)) = self.core.h2() else { return Step::Again };
         let Some(stream) = streams.by_slot(slot) else { return Step::Again };
         if stream.shared.received || !stream.is_receiving() {
             return self.forget(number, None);
+        }
+        if stream.tunnel {
+            // RFC 9113 §8.5: either side may end first. The client's half is delivered, at the least rate from here on.
+            if !core::mem::replace(&mut stream.ending, true) {
+                (stream.since, stream.base) = (now, stream.arrived);
+                streams.look_at = Some(now);
+            }
+            if let Some((h2, _)) = self.core.h2() {
+                h2.enqueue(slot);
+            }
+            return Step::Again;
         }
         if stream.sending == Sending::Done && may_read_on(stream, limits) {
             stream.shared.expect = Expect::Discard;
@@ -571,7 +584,7 @@ impl Turn<'_> {
         stream.shared.received |= last;
         stream.shared.begun = true;
         let id = stream.shared.id;
-        if stream.sending == Sending::Tunnel {
+        if stream.tunnel {
             return Step::Event(Raw::Tunnel { id, bytes, last });
         }
         Step::Event(Raw::Body { id, bytes, whole, last })
@@ -590,7 +603,8 @@ pub(crate) fn bound_bytes(limits: &crate::Limits) -> usize {
     let streams = limits.size(Limit::ConcurrentStreams) + 1;
     let stream = size_of::<Stream>() + size_of::<Intake>() + 16 + 1_024 + 2 * limits.size(Limit::TrailerBytes);
     let kept = limits.size(Limit::ConnectionWindowBytes);
+    let gathers = streams * limits.size(Limit::GatherBytes).min(4_096); // each of them grows by 4 KiB at least
     let heads = 4 * limits.size(Limit::HeaderBlockBytes) + 2 * limits.size(Limit::FieldSectionBytes);
     let tables = 4 * (limits.size(Limit::HeaderTableBytes) + 4_096) + limits.size(Limit::ResponseHeadBytes);
-    size_of::<H2>() + size_of::<Streams>() + 2 * streams * stream + 5 * kept / 2 + heads + tables + SPARE
+    size_of::<H2>() + size_of::<Streams>() + 2 * streams * stream + 5 * kept / 2 + heads + tables + SPARE + gathers
 }

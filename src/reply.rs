@@ -216,6 +216,13 @@ impl Reply<'_> {
     /// Nothing was written; see [`Misuse`]. [`Misuse::NoRoom`] if head and value do not fit at once (under TLS, into one
     /// record), or if the value cannot be written as JSON.
     pub fn json<T: serde::Serialize>(&mut self, status: u16, value: &T) -> Result<(), Misuse> {
+        // Where windows are nearly closed, a short value is parked.
+        if self.takes(false)? < PARK {
+            let mut short = [0; PARK];
+            if let Ok(n) = serde_json_core::to_slice(value, &mut short) {
+                return self.whole(status, "application/json", short.get(..n).unwrap_or_default());
+            }
+        }
         let Reply { id, exchanges, out, limits } = self;
         let mut outcome = Ok(true);
         let fits = out.put_behind(
@@ -261,6 +268,8 @@ impl Reply<'_> {
     }
 }
 
+/// What a stream of HTTP/2 may hold back of a short answer.
+const PARK: usize = 1_024;
 /// What the head of a short response can take: status line, content type, framing, persistence.
 const SHORT_HEAD: usize = 192;
 

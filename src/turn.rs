@@ -81,6 +81,10 @@ impl<'t> Turn<'t> {
             return Err(Misuse::OutboxTooSmall);
         }
         core.pace.tick(now, outbox.sent(), outbox.unsent());
+        #[cfg(feature = "alloc")]
+        if core.no_room {
+            core.h2_resume();
+        }
         outbox.make_room();
         #[cfg(feature = "tls")]
         outbox.sealing(core.tls.as_ref().map(|_| SEALING));
@@ -326,6 +330,10 @@ impl<'t> Turn<'t> {
         if let Some(why) = self.core.pace.input_due(self.config.limits()) {
             return self.timed_out(why);
         }
+        #[cfg(feature = "alloc")]
+        if let Some(step) = self.judge_h2() {
+            return step;
+        }
         if self.inbox.is_full() && !self.inbox.at.loan {
             let at = self.core.offset + self.inbox.plain().len() as u64;
             self.core.fail(Violation::new(Rule::HeadOverInbox, at));
@@ -337,7 +345,11 @@ impl<'t> Turn<'t> {
     }
 
     fn timed_out(&mut self, why: Why) -> Step {
-        let silent = self.core.is_between() && self.inbox.unconsumed() == 0;
+        let mut silent = self.core.is_between() && self.inbox.unconsumed() == 0;
+        #[cfg(feature = "alloc")]
+        {
+            silent &= !matches!(self.core.engine, Engine::H2(_)) || self.core.offset == 0;
+        }
         #[cfg(feature = "alloc")]
         if self.timed_out_h2(why) {
             return Step::Again;
@@ -601,6 +613,10 @@ impl Drop for Turn<'_> {
         self.outbox.seal(|_, _| None);
         if matches!(self.pause, Some(Pause::Caller(_) | Pause::Room)) {
             self.core.pace.pause();
+        }
+        #[cfg(feature = "alloc")]
+        {
+            self.core.no_room = self.pause == Some(Pause::Room);
         }
         self.core.pace.tock(self.outbox.unsent(), self.config.limits());
         self.core.stats.moved_bytes = self.inbox.moved();

@@ -160,12 +160,14 @@ impl Pace {
             self.waiting = waiting;
             if !goes_on {
                 self.since = self.now;
+                self.before = Waiting::Caller;
             }
         }
     }
 
     /// The same, from now on even if it waited for that already.
     pub(crate) fn restart(&mut self, waiting: Waiting) {
+        self.before = Waiting::Caller;
         self.waiting = waiting;
         self.since = self.now;
     }

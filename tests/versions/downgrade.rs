@@ -40,31 +40,26 @@ impl Taken {
         }
     }
 
-    fn declares(&self) -> bool {
-        self.fields.iter().any(|f| f.0.eq_ignore_ascii_case(b"content-length"))
-    }
-
     /// Without what says how long the body is.
     fn unframed(mut self) -> Taken {
         self.fields.retain(|f| f.0 != b"content-length" && f.0 != b"transfer-encoding");
-        (self.has_body, self.fields) = (!self.body.is_empty() || !self.trailers.is_empty(), self.fields);
+        self.has_body = !self.body.is_empty() || !self.trailers.is_empty();
         self
     }
 
-    fn is_complete_without_head(&self) -> bool {
-        self.complete
+    /// Its framing is none of its lines, or another one than they say: a body of chunks.
+    fn needs_chunks(&self) -> bool {
+        let declares = self.fields.iter().any(|f| f.0 == b"content-length");
+        self.has_body && (!declares || !self.trailers.is_empty())
     }
 
     /// As HTTP/1.1 would have sent it: the lines as they are, and framing if they have none.
     fn head(&self) -> Vec<u8> {
         let mut head = [&self.method[..], b" ", &self.target, b" HTTP/1.1\r\n"].concat();
-        let framed = self.has_body && (!self.declares() || !self.trailers.is_empty());
-        for (name, value) in &self.fields {
-            if !(framed && name.eq_ignore_ascii_case(b"content-length")) {
-                head.extend([&name[..], b": ", value, b"\r\n"].concat());
-            }
+        for (name, value) in self.fields.iter().filter(|f| !(self.needs_chunks() && f.0 == b"content-length")) {
+            head.extend([&name[..], b": ", value, b"\r\n"].concat());
         }
-        if framed {
+        if self.needs_chunks() {
             head.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
         head.extend_from_slice(b"\r\n");
@@ -73,7 +68,7 @@ impl Taken {
 
     fn h1(&self, dice: &mut Dice) -> Vec<u8> {
         let mut bytes = self.head();
-        if self.has_body && (!self.declares() || !self.trailers.is_empty()) {
+        if self.needs_chunks() {
             bytes.extend(chunked(&self.body, &self.trailers, dice));
         } else {
             bytes.extend_from_slice(&self.body);
@@ -153,7 +148,7 @@ fn check(taken: &Taken, seed: u64) {
     let handler = road.handler;
     assert_eq!(handler.faults, 0, "HTTP/1.1 refuses {}", bytes[..bytes.len().min(2_000)].escape_ascii());
     assert_eq!(handler.taken.len(), if is_connect { 1 } else { 2 }, "{}", bytes.escape_ascii());
-    assert!(handler.taken[0].is_complete_without_head(), "HTTP/1.1 waits for more");
+    assert!(handler.taken[0].complete, "HTTP/1.1 waits for more");
     assert_eq!(handler.taken[0].clone().unframed(), taken.clone().unframed(), "another request");
     assert!(road.inbox.is_empty(), "something is left over");
     assert!(is_connect || handler.taken[1].target == b"/after", "the next request is another one");

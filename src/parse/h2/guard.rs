@@ -13,6 +13,7 @@ pub(crate) struct Guard {
     priorities: u64,
     settings: u64,
     window_updates: u64,
+    pings: u64,
     /// Streams that were opened.
     pub(crate) streams: u64,
     received: u64,
@@ -38,6 +39,7 @@ impl Guard {
             priorities: 0,
             settings: 0,
             window_updates: 0,
+            pings: 0,
             streams: 0,
             received: 0,
             payload: 0,
@@ -70,13 +72,14 @@ impl Guard {
         if self.glitches.charge(now, REFUSAL) { Ok(()) } else { Err(Rule::GlitchFlood) }
     }
 
-    /// A frame of any kind, with its header (H2-22).
-    pub(crate) fn frame(&mut self, len: u32, is_payload: bool, limits: &Limits) -> Result<(), Rule> {
+    /// A frame of any kind, with its header (H2-22). `sent`: content that we have sent, for which windows are to be opened.
+    pub(crate) fn frame(&mut self, len: u32, is_payload: bool, sent: u64, limits: &Limits) -> Result<(), Rule> {
         self.received += u64::from(len) + super::frame::HEADER as u64;
         if is_payload {
             self.payload += u64::from(len);
         }
-        let over = self.received / 8 > self.payload.saturating_add(limits.get(Limit::OverheadBytes));
+        let content = self.payload.saturating_add(sent);
+        let over = self.received / 8 > content.saturating_add(limits.get(Limit::OverheadBytes));
         if over { Err(Rule::OverheadFlood) } else { Ok(()) }
     }
 
@@ -108,6 +111,12 @@ impl Guard {
     pub(crate) fn settings(&mut self, now: Instant) -> Result<(), Rule> {
         self.settings += 1;
         if self.settings > FREE_SETTINGS { self.glitch(now) } else { Ok(()) }
+    }
+
+    /// PING, of which a peer that measures its connection needs about one for each DATA frame that we sent (H2-17).
+    pub(crate) fn ping(&mut self, data_frames: u64, now: Instant) -> Result<(), Rule> {
+        self.pings += 1;
+        if self.pings > 5 + data_frames { self.glitch(now) } else { Ok(()) }
     }
 
     /// WINDOW_UPDATE, of which a peer needs few for each stream and each DATA frame that we sent (H2-20).

@@ -201,9 +201,14 @@ impl Ledger {
         self.connection.grant(0)
     }
 
+    /// There is room for `n` more gathered bytes within `most`.
+    pub const fn has_room(&self, n: u64, most: u64) -> bool {
+        self.gathered.saturating_add(n) <= most
+    }
+
     /// Reserves room for `n` more gathered bytes within `most`; false if there is none.
     pub fn gather(&mut self, n: u64, most: u64) -> bool {
-        let fits = self.gathered.saturating_add(n) <= most;
+        let fits = self.has_room(n, most);
         if fits {
             self.gathered += n;
         }

@@ -289,7 +289,7 @@ impl<S: Sink> Step<'_, S> {
             return Err(Rule::HeaderBlockCut); // RFC 9113 §6.10
         }
         let is_payload = matches!(frame.kind, kind::DATA | kind::HEADERS | kind::CONTINUATION);
-        self.r.guard.frame(frame.len, is_payload, self.limits)?;
+        self.r.guard.frame(frame.len, is_payload, self.streams.wire.sent, self.limits)?;
         match frame.kind {
             kind::HEADERS | kind::CONTINUATION => self.block_begins(plain),
             kind::DATA => self.data(),
@@ -364,7 +364,7 @@ impl<S: Sink> Step<'_, S> {
         match frame.kind {
             kind::PING if frame.has(flag::ACK) => Ok(Item::Pong { len }),
             kind::PING => {
-                self.r.guard.glitch(self.now)?;
+                self.r.guard.ping(self.streams.wire.data_frames, self.now)?;
                 frame::put(self.out, kind::PING, flag::ACK, 0, &[payload]);
                 Ok(Item::Skip { len })
             }

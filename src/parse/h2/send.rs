@@ -133,9 +133,9 @@ impl At<'_> {
         let whole = self.stream.shared.whole;
         let ends = |taken: usize| whole && left == Some(taken as u64);
         let mut taken = 0;
-        // What is complete and fits the windows goes at once, unless something more urgent waits: `takes` has promised that.
-        let fits = ends(bytes.len()) && bytes.len() as i64 <= self.stream.window.min(self.wire.window);
-        let mut share = if fits { self.share(0) } else { self.share(bytes.len()) };
+        // What is complete and fits the windows goes at once, as `takes` has promised.
+        let mut share =
+            if ends(bytes.len()) && bytes.len() <= self.at_once() { usize::MAX } else { self.share(bytes.len()) };
         loop {
             let n = self.allowed(out).min(bytes.len() - taken).min(share);
             if n == 0 {
@@ -194,6 +194,7 @@ impl At<'_> {
         self.stream.window -= len as i64;
         self.wire.window -= len as i64;
         self.wire.data_frames += 1;
+        self.wire.sent += len as u64;
         if ends {
             self.stream.state = self.stream.state.end();
         }
@@ -225,12 +226,16 @@ impl At<'_> {
         false
     }
 
-    /// Content of a short answer that is certain to be taken, with what may be parked or without (then in one frame).
+    /// Content of a complete answer that is certain to be taken: with what may be parked, or without and as one frame.
     pub(crate) fn takes(&self, parked: bool) -> usize {
-        let urgent = self.share(0) > 0;
-        let window = if urgent { self.stream.window.min(self.wire.window).max(0) } else { 0 };
-        let window = usize::try_from(window).unwrap_or(usize::MAX);
+        let window = self.at_once();
         if parked { window + PARK } else { window.min(self.wire.most_frame as usize) }
+    }
+
+    /// How much of a complete answer goes at once. One frame is not worth an order; of more, what is urgent comes first.
+    fn at_once(&self) -> usize {
+        let window = usize::try_from(self.stream.window.min(self.wire.window).max(0)).unwrap_or(usize::MAX);
+        if self.share(0) > 0 { window } else { window.min(SHARE) }
     }
 
     /// All the declared content is about to be put behind the head by other means: as one frame, whose header goes first.
@@ -325,7 +330,7 @@ impl At<'_> {
             return Err(Misuse::NoUpgrade);
         }
         self.head(out, limits, Some(200), fields, None, false)?;
-        self.stream.sending = Sending::Tunnel;
+        (self.stream.sending, self.stream.tunnel) = (Sending::Tunnel, true);
         Ok(())
     }
 }

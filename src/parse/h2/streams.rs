@@ -15,7 +15,8 @@ use alloc::vec::Vec;
 /// Windows never pass this (RFC 9113 §6.9.1).
 pub(crate) const MOST_WINDOW: i64 = 0x7fff_ffff;
 
-/// Streams whose reset by us is remembered, so that what was under way is not taken for a fault (RFC 9113 §5.1).
+/// Streams whose reset by us is remembered at least, so that what was under way is not taken for a fault (RFC 9113 §5.1); else
+/// twice as many as may be open.
 const REMEMBERED: usize = 50;
 
 /// Numbers that are known to have been used, so that one which was skipped is told from one which is over.
@@ -60,6 +61,12 @@ pub struct Stream {
     pub(crate) weight: u32,
     /// Content that came.
     pub(crate) content: u64,
+    /// The part of it that is here: frames are booked whole, and come in pieces.
+    pub(crate) arrived: u64,
+    /// It was a CONNECT that its handler has accepted.
+    pub(crate) tunnel: bool,
+    /// Our half of the tunnel has ended.
+    pub(crate) ending: bool,
     pub(crate) sending: Sending,
     /// What the peer lets us send; negative after it took some back (RFC 9113 §6.9.2).
     pub(crate) window: i64,
@@ -95,6 +102,8 @@ pub(crate) struct Wire {
     pub(crate) rounds: u32,
     /// DATA frames that went out.
     pub(crate) data_frames: u64,
+    /// Their content.
+    pub(crate) sent: u64,
 }
 
 /// All streams of a connection.
@@ -111,7 +120,8 @@ pub struct Streams {
     /// Above this one nothing is served any more: what our GOAWAY named.
     pub(crate) last_served: u32,
     /// Their numbers, and what their clients could have had under way.
-    remembered: [(u32, u32); REMEMBERED],
+    remembered: Vec<(u32, u32)>,
+    most_remembered: usize,
     remembered_at: usize,
     used: [u32; USED],
     /// Some stream may have something due from then on: never later than the truth.
@@ -149,11 +159,13 @@ impl Streams {
                 ready: [0; 8],
                 rounds: 0,
                 data_frames: 0,
+                sent: 0,
             },
             ledger: Ledger::new(window),
             last: 0,
             last_served: u32::MAX,
-            remembered: [(0, 0); REMEMBERED],
+            remembered: Vec::new(),
+            most_remembered: REMEMBERED.max(2 * limits.size(Limit::ConcurrentStreams)),
             remembered_at: 0,
             used: [0; USED],
             look_at: None,
@@ -174,6 +186,15 @@ impl Streams {
     /// The open streams' slots, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Stream)> {
         self.places.iter().filter_map(|&(_, slot)| Some((slot, self.slots.get(usize::from(slot))?)))
+    }
+
+    /// Whatever the peer owes, it owes from now on.
+    pub(crate) fn restart_clocks(&mut self, now: Instant) {
+        for i in 0..self.places.len() {
+            if let Some(stream) = self.nth(i).and_then(|slot| self.by_slot(slot)) {
+                (stream.since, stream.base) = (now, stream.arrived);
+            }
+        }
     }
 
     pub(crate) fn nth(&self, i: usize) -> Option<u16> {
@@ -329,10 +350,14 @@ impl Streams {
 
     /// We have reset it: what is under way on it is no fault, and up to `open` bytes of that are not even odd.
     pub(crate) fn remember(&mut self, number: u32, open: u32) {
+        if self.remembered.len() < self.most_remembered {
+            self.remembered.push((number, open));
+            return;
+        }
         if let Some(place) = self.remembered.get_mut(self.remembered_at) {
             *place = (number, open);
         }
-        self.remembered_at = (self.remembered_at + 1) % REMEMBERED;
+        self.remembered_at = (self.remembered_at + 1) % self.most_remembered;
     }
 
     /// So many bytes came on a stream that we have reset. True: they may have been under way then.
@@ -383,6 +408,7 @@ impl Streams {
             + (self.free.capacity() + self.touched.capacity()) * size_of::<u16>()
             + self.wire.encoder.retained_bytes()
             + self.wire.block.capacity()
+            + self.remembered.capacity() * size_of::<(u32, u32)>()
     }
 
     /// Frees what only a crowd of streams needed. Nothing is open then, or nothing happens.
