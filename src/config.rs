@@ -109,7 +109,7 @@ impl Config {
         let tls = 0;
         #[cfg(feature = "alloc")]
         let (many, http2) = match self.http2 || self.has_tls() {
-            true => (true, crate::h2_road::bound_bytes(&self.limits)),
+            true => (true, crate::h2_close::bound_bytes(&self.limits)),
             false => (false, 0),
         };
         #[cfg(not(feature = "alloc"))]

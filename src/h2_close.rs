@@ -1,10 +1,12 @@
-//! HTTP/2 on the road: what time does to its streams, and how its connections end.
+//! HTTP/2 on the road: what time does to its streams, how its connections end, and what they take at most.
 
 use crate::base::{Instant, Limit, Rule, Violation};
 use crate::connection::{Core, End, Engine};
 use crate::event::Raw;
+use crate::h2_body::SPARE;
+use crate::h2_road::{H2, Intake};
 use crate::parse::Id;
-use crate::parse::h2::{NO_ERROR, PROGRESS, Sending, Stream, kind, put, put_goaway};
+use crate::parse::h2::{NO_ERROR, PROGRESS, Sending, Stream, Streams, kind, put, put_goaway};
 use crate::read::{Deadline, Why};
 use crate::reply::Exchanges;
 use crate::turn::{Pause, Step, Turn, Wait};
@@ -235,4 +237,22 @@ pub(crate) fn watch_stall(stream: &mut Stream, closed: bool, now: Instant) {
     } else if stream.stalled.is_none_or(|(_, sent)| sent >= PROGRESS) {
         stream.stalled = (closed || stream.window <= 0).then_some((now, 0));
     }
+}
+
+/// A stream with a body has a clock.
+pub(crate) fn arm(streams: &mut Streams, limits: &crate::Limits) {
+    let Some(due) = streams.iter().last().and_then(|(_, s)| body_due(s, limits)) else { return };
+    streams.look_at = Some(streams.look_at.map_or(due, |at| at.min(due)));
+}
+
+/// What HTTP/2 can take at most beside gathered bodies and decoders: content that is kept (and the copy while it grows), heads,
+/// streams, tables, parked answers.
+pub(crate) fn bound_bytes(limits: &crate::Limits) -> usize {
+    let streams = limits.size(Limit::ConcurrentStreams) + 1;
+    let stream = size_of::<Stream>() + size_of::<Intake>() + 16 + 1_024 + 2 * limits.size(Limit::TrailerBytes);
+    let kept = limits.size(Limit::ConnectionWindowBytes);
+    let gathers = streams * limits.size(Limit::GatherBytes).min(4_096); // each of them grows by 4 KiB at least
+    let heads = 4 * limits.size(Limit::HeaderBlockBytes) + 2 * limits.size(Limit::FieldSectionBytes);
+    let tables = 4 * (limits.size(Limit::HeaderTableBytes) + 4_096) + limits.size(Limit::ResponseHeadBytes);
+    size_of::<H2>() + size_of::<Streams>() + 2 * streams * stream + 5 * kept / 2 + heads + tables + SPARE + gathers
 }

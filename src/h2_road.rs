@@ -9,8 +9,7 @@ use crate::connection::{Core, Engine};
 use crate::decode::coding::{ACCEPT, Coding, Decoder};
 use crate::delivery::Delivery;
 use crate::event::{Lent, Raw};
-use crate::h2_body::SPARE;
-use crate::h2_close::{Goodbye, body_due, watch_stall};
+use crate::h2_close::{Goodbye, arm, watch_stall};
 use crate::parse::h2::{
     self, At, CANCEL, Item, NO_ERROR, REFUSED_STREAM, Sending, Stream, Streams, may_read_on, put_reset,
     put_window_update,
@@ -589,22 +588,4 @@ impl Turn<'_> {
         }
         Step::Event(Raw::Body { id, bytes, whole, last })
     }
-}
-
-/// A stream with a body has a clock.
-fn arm(streams: &mut Streams, limits: &crate::Limits) {
-    let Some(due) = streams.iter().last().and_then(|(_, s)| body_due(s, limits)) else { return };
-    streams.look_at = Some(streams.look_at.map_or(due, |at| at.min(due)));
-}
-
-/// What HTTP/2 can take at most beside gathered bodies and decoders: content that is kept (and the copy while it grows), heads,
-/// streams, tables, parked answers.
-pub(crate) fn bound_bytes(limits: &crate::Limits) -> usize {
-    let streams = limits.size(Limit::ConcurrentStreams) + 1;
-    let stream = size_of::<Stream>() + size_of::<Intake>() + 16 + 1_024 + 2 * limits.size(Limit::TrailerBytes);
-    let kept = limits.size(Limit::ConnectionWindowBytes);
-    let gathers = streams * limits.size(Limit::GatherBytes).min(4_096); // each of them grows by 4 KiB at least
-    let heads = 4 * limits.size(Limit::HeaderBlockBytes) + 2 * limits.size(Limit::FieldSectionBytes);
-    let tables = 4 * (limits.size(Limit::HeaderTableBytes) + 4_096) + limits.size(Limit::ResponseHeadBytes);
-    size_of::<H2>() + size_of::<Streams>() + 2 * streams * stream + 5 * kept / 2 + heads + tables + SPARE + gathers
 }

@@ -43,6 +43,7 @@ mod h2_body;
 mod h2_close;
 #[cfg(feature = "alloc")]
 mod h2_road;
+mod lend;
 #[cfg(all(test, feature = "alloc"))]
 mod models;
 pub mod parse;

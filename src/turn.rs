@@ -1,11 +1,11 @@
-//! One go along the road: a unit budget and a flush scope, as a type. The only place where spans become borrows.
+//! One go along the road: a unit budget and a flush scope, as a type.
 
-use crate::base::{Instant, Limit, Misuse, Rule, Span, Violation};
+use crate::base::{Instant, Limit, Misuse, Rule, Violation};
 use crate::config::Config;
 use crate::connection::{Core, End, Engine, Life};
 #[cfg(feature = "tls")]
 use crate::decrypt::{Opened, Tls};
-use crate::event::{Body, Event, Fields, Head, Lent, Raw, Request, Trailers, Tunnel};
+use crate::event::{Event, Lent, Raw};
 use crate::parse::Id;
 use crate::parse::h1::send::{self, RESERVE};
 use crate::read::{InboxMut, OutboxMut, Waiting, Why};
@@ -345,11 +345,9 @@ impl<'t> Turn<'t> {
     }
 
     fn timed_out(&mut self, why: Why) -> Step {
-        let mut silent = self.core.is_between() && self.inbox.unconsumed() == 0;
-        #[cfg(feature = "alloc")]
-        {
-            silent &= !matches!(self.core.engine, Engine::H2(_)) || self.core.offset == 0;
-        }
+        // In HTTP/2 whoever has said the preface is told.
+        let spoken = !matches!(self.core.engine, Engine::H1(_)) && self.core.offset > 0;
+        let silent = self.core.is_between() && self.inbox.unconsumed() == 0 && !spoken;
         #[cfg(feature = "alloc")]
         if self.timed_out_h2(why) {
             return Step::Again;
@@ -509,89 +507,6 @@ impl<'t> Turn<'t> {
         self.inbox.lend(n);
         self.core.offset += n as u64;
         Lent::Inbox(n as u32)
-    }
-
-    /// The one place where spans become borrows: the receiving side shared, exchanges and outbox exclusive.
-    fn lend(&mut self, raw: Raw) -> Event<'_> {
-        let limits = self.config.limits();
-        #[cfg(feature = "tls")]
-        let Core { engine, delivery, exchanges, tls, choice, .. } = &mut *self.core;
-        #[cfg(not(feature = "tls"))]
-        let Core { engine, delivery, exchanges, .. } = &mut *self.core;
-        let plain = self.inbox.plain();
-        #[cfg(feature = "alloc")]
-        let (delivery, kept) = match &*engine {
-            Engine::H2(h2) => match h2.lent() {
-                Some(intake) => (&intake.delivery, intake.waiting()),
-                None => (&*delivery, &[][..]),
-            },
-            _ => (&*delivery, &[][..]),
-        };
-        let lines = match &*engine {
-            Engine::H1(_) => plain,
-            #[cfg(feature = "alloc")]
-            Engine::H2(h2) => &h2.receiver.section.lines,
-        };
-        let bytes = |lent: Lent| match lent {
-            Lent::Nothing => &[][..],
-            Lent::Inbox(n) => plain.get(..n as usize).unwrap_or_default(),
-            #[cfg(feature = "alloc")]
-            Lent::Kept(n) => kept.get(..n as usize).unwrap_or_default(),
-            #[cfg(feature = "alloc")]
-            Lent::Window(span) => delivery.decoder.as_ref().map_or(&[][..], |d| d.window(span)),
-            #[cfg(feature = "alloc")]
-            Lent::Gathered => &delivery.gather,
-        };
-        #[cfg(not(feature = "alloc"))]
-        let _ = delivery;
-        let out = self.outbox.reborrow(RESERVE);
-        let reply = |id: u64, exchanges| Reply { id: Id(id), exchanges, out, limits };
-        match raw {
-            #[cfg(feature = "tls")]
-            Raw::Hello => {
-                let hello = tls.as_ref().and_then(|tls| tls.hello());
-                let sni = hello.as_ref().and_then(|h| h.sni);
-                Event::Hello(crate::event::Hello { sni, hello, choice })
-            }
-            Raw::Request { id, head, has_body } => {
-                let text = |span: Span| core::str::from_utf8(span.of(lines)).unwrap_or_default();
-                let [method, target] = if head.target.start == head.method.end + 1 {
-                    // Side by side, as in a request line: looked at once.
-                    let (line, end) = (text(Span { end: head.target.end, ..head.method }), head.method.len());
-                    [line.get(..end), line.get(end + 1..)].map(Option::unwrap_or_default)
-                } else {
-                    [head.method, head.target].map(text)
-                };
-                let head = Head {
-                    method,
-                    target,
-                    authority: text(head.authority),
-                    version: head.version,
-                    protocol: if head.protocol.is_empty() { None } else { Some(text(head.protocol)) },
-                    fields: Fields::new(head.fields.of(lines)),
-                };
-                #[cfg(feature = "tls")]
-                let tls = tls.as_ref().and_then(crate::connection::session);
-                #[cfg(not(feature = "tls"))]
-                let tls = None;
-                Event::Request(Request { head, has_body, tls, reply: reply(id, exchanges) })
-            }
-            Raw::Body { id, bytes: lent, whole, last } => {
-                let tag = exchanges.shared(id).map_or(0, |x| x.tag);
-                Event::Body(Body { tag, bytes: bytes(lent), whole, last, reply: reply(id, exchanges) })
-            }
-            Raw::Trailers { id, fields } => {
-                let tag = exchanges.shared(id).map_or(0, |x| x.tag);
-                Event::Trailers(Trailers { tag, fields: Fields::new(fields.of(lines)), reply: reply(id, exchanges) })
-            }
-            Raw::Writable { id } => Event::Writable(reply(id, exchanges)),
-            Raw::Tunnel { id, bytes: lent, last } => {
-                let tag = exchanges.shared(id).map_or(0, |x| x.tag);
-                Event::Tunnel(Tunnel { tag, bytes: bytes(lent), last, reply: reply(id, exchanges) })
-            }
-            Raw::Aborted { id, tag, why } => Event::Aborted { id: Id(id), tag, why },
-            Raw::Fault(violation) => Event::Fault(violation),
-        }
     }
 }
 

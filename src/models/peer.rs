@@ -6,8 +6,9 @@ use super::audit;
 use crate::base::{Limit, Limits, Span};
 use crate::parse::h2::{FrameHeader, NO_ERROR, PREFACE, kind};
 use crate::parse::pack::{Decoder, Encoder};
-use crate::{Config, Connection, Event, Inbox, Instant, Outbox, Pause, Turn};
+use crate::{Config, Connection, Event, Id, Inbox, Instant, Outbox, Pause, Reply, Turn};
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
 use std::sync::Arc;
 
 pub(super) const END: u8 = 1;
@@ -27,6 +28,15 @@ pub(super) trait Handler {
     /// It has enough of this turn.
     fn leaves(&mut self) -> bool {
         false
+    }
+}
+
+/// A handler of a few lines.
+pub(super) struct On<F>(pub(super) F);
+
+impl<F: FnMut(Event<'_>)> Handler for On<F> {
+    fn on(&mut self, event: Event<'_>) {
+        (self.0)(event);
     }
 }
 
@@ -81,6 +91,8 @@ pub(super) struct Peer<H> {
     asked: Vec<i64>,
     server_initial: i64,
     pub(super) last: u32,
+    /// The machine's DATA frames: their streams and lengths, in order.
+    pub(super) order: Vec<(u32, usize)>,
 }
 
 pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -113,6 +125,7 @@ impl<H: Handler> Peer<H> {
             asked: Vec::new(),
             server_initial: 65_535,
             last: 0,
+            order: Vec::new(),
         };
         peer.settings(65_535);
         peer
@@ -338,6 +351,7 @@ impl<H: Handler> Peer<H> {
                 self.may -= payload.len() as i64;
                 assert!(payload.is_empty() || (lane.may >= 0 && self.may >= 0), "more than the windows allow");
                 lane.body.extend_from_slice(payload);
+                self.order.push((stream, payload.len()));
             }
             kind::HEADERS => {
                 assert!(flags & END_HEADERS != 0, "these tests' heads are short");
@@ -364,6 +378,43 @@ impl<H: Handler> Peer<H> {
             let said = said.map(|f| std::str::from_utf8(&f.1).expect("digits").parse::<usize>().expect("a number"));
             assert!(said.is_none_or(|n| n == lane.body.len() || lane.body.is_empty()), "the length is what was said");
         }
+    }
+}
+
+impl<H: Handler> Peer<H> {
+    /// The preface is behind both.
+    pub(super) fn begun(limits: Limits, inbox: usize, outbox: usize, handler: H) -> Peer<H> {
+        let mut peer = Peer::new(limits, inbox, outbox, handler);
+        peer.run();
+        peer
+    }
+
+    /// Does something with an exchange from outside of its events.
+    pub(super) fn with(&mut self, number: u32, act: impl FnOnce(Reply<'_>)) -> bool {
+        let mut turn = self.connection.turn(self.now, &mut self.inbox, &mut self.outbox).expect("our own buffers");
+        let found = turn.reply(Id(u64::from(number))).map(act).is_some();
+        while let Some(event) = turn.next() {
+            self.handler.on(event);
+        }
+        self.pause = turn.finish();
+        self.run();
+        found
+    }
+
+    /// All of a body, as fast as the windows allow.
+    pub(super) fn upload(&mut self, stream: u32, mut body: &[u8], most: usize, ends: bool) {
+        while !body.is_empty() {
+            let n = self.room(stream).min(most).min(body.len());
+            if n == 0 {
+                self.run();
+                assert!(self.room(stream) > 0, "the window of stream {stream} stays shut");
+                continue;
+            }
+            let (part, rest) = body.split_at(n);
+            self.data(stream, part, None, ends && rest.is_empty());
+            body = rest;
+        }
+        self.run();
     }
 }
 
@@ -401,4 +452,14 @@ pub(super) fn pattern(seed: u32, n: usize) -> Vec<u8> {
     let mut dice = Dice(u64::from(seed) | 1 << 40);
     let key = dice.below(1 << 20);
     (0..n).map(|i| (i.wrapping_mul(31) ^ (i >> 8).wrapping_mul(17)).wrapping_add(key) as u8).collect()
+}
+
+pub(super) fn with(limits: Limits, limit: Limit, value: u64) -> Limits {
+    limits.with(limit, value).expect("in its range")
+}
+
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).expect("memory");
+    gzip.finish().expect("memory")
 }

@@ -82,7 +82,8 @@ mod tests {
         assert_eq!(of("i, i=?0"), (3, false));
         assert_eq!(of("x=\"a, u=0, b\", u=5"), (5, false), "a string is one value");
         assert_eq!(of("x=\"a\\\", u=0\", u=5"), (5, false), "with what is escaped in it");
-        for ignored in ["u=8", "u=-1", "u=1.5", "u=\"1\"", "u", "U=1", "x=3, y", "i=1", "i=?2", "u=10", ",,,", "\u{7f}"] {
+        for ignored in ["u=8", "u=-1", "u=1.5", "u=\"1\"", "u", "U=1", "x=3, y", "i=1", "i=?2", "u=10", ",,,", "\u{7f}"]
+        {
             assert_eq!(of(ignored), (3, false), "{ignored}");
         }
     }

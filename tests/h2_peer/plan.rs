@@ -267,7 +267,7 @@ impl Plan {
             limits,
             inbox,
             outbox,
-            up: 1 << 26, // see `both_sides_are_slow_to_write`
+            up: 1 << 26, // its client does not read while an acknowledgement of its own waits, we do not while our outbox is full
             down: pipe,
             stream_window,
             connection_window: d.pick(&[65_535, 65_535, 100_000, 1 << 20, 1 << 24]),
