@@ -11,7 +11,7 @@ use crate::delivery::Delivery;
 use crate::event::{Lent, Raw};
 use crate::h2_close::{Goodbye, arm, watch_stall};
 use crate::parse::h2::{
-    self, At, CANCEL, Item, NO_ERROR, REFUSED_STREAM, Sending, Stream, Streams, may_read_on, put_reset,
+    self, At, CANCEL, Item, NO_ERROR, REFUSED_STREAM, Sending, State, Stream, Streams, may_read_on, put_reset,
     put_window_update,
 };
 use crate::parse::{Content, Expect};
@@ -465,7 +465,10 @@ impl Turn<'_> {
 
     /// We end a stream. Its handler is told if it does not know.
     pub(crate) fn give_up(&mut self, number: u32, code: u32, why: Option<Violation>) -> Step {
-        if !put_reset(&mut self.outbox, number, code) {
+        let Some((_, streams)) = self.core.h2() else { return Step::Again };
+        // RFC 9113 §5.1: nothing more is sent on a stream that both sides have ended.
+        let closed = streams.stream(number).is_some_and(|s| s.state == State::Closed);
+        if !closed && !put_reset(&mut self.outbox, number, code) {
             return Step::Pause(Pause::Room);
         }
         if let Some((_, streams)) = self.core.h2() {

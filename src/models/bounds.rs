@@ -3,9 +3,9 @@
 
 use super::audit;
 use super::peer::{END, END_HEADERS, On, Peer, gzip, patient, pattern, with};
-use crate::base::{Limit, Limits};
+use crate::base::Limit;
 use crate::parse::h2::kind;
-use crate::{Content, Event, Expect, Id, Misuse, Pause, Reply, Wait};
+use crate::{Content, Event, Expect, Misuse, Pause, Wait};
 
 #[test]
 fn a_text_is_taken_whole_beside_a_big_response() {
@@ -31,6 +31,36 @@ fn a_text_is_taken_whole_beside_a_big_response() {
     peer.run();
     assert_eq!(peer.lanes[&second].body.len(), 20_000);
     assert!(peer.lanes[&second].ended);
+}
+
+/// Of an answer that is 500 bytes longer than its window, 16 KiB would be this stream's share, and 1 KiB can wait.
+#[test]
+fn a_text_beyond_its_window_is_taken_whole_beside_another_response() {
+    let text = "t".repeat(18_000);
+    let big = vec![b'b'; 300_000];
+    let mut peer = Peer::new(
+        patient(),
+        10_000,
+        30_000,
+        On(|event: Event<'_>| {
+            let Event::Request(mut request) = event else { return };
+            match request.head.target {
+                "/text" => assert_eq!(request.reply.text(200, &text), Ok(())),
+                _ => assert!(request.reply.respond(200, &[], Content::Whole(&big)).expect("room") < big.len()),
+            }
+        }),
+    );
+    peer.settings(17_500);
+    peer.run();
+    let first = peer.get("/big", &[]);
+    peer.run(); // starved by its window
+    peer.grant(first, 1 << 24); // now it is ready to write, too
+    let second = peer.get("/text", &[]);
+    peer.run();
+    peer.grant(0, 1 << 20);
+    peer.grant(second, 1 << 20);
+    peer.run();
+    assert_eq!((peer.lanes[&second].body.len(), peer.lanes[&second].ended), (18_000, true));
 }
 
 #[test]
@@ -171,6 +201,28 @@ fn a_store_shrinks_with_what_it_holds() {
             peer.with(number, |mut reply| reply.release(65_536));
         }
     }
+}
+
+/// RFC 9113 §5.1: nothing is sent on a stream that both sides have ended, whatever its handler does.
+#[test]
+fn a_stream_that_is_closed_is_not_reset() {
+    let mut peer = Peer::begun(
+        patient(),
+        10_000,
+        70_000,
+        On(|event: Event<'_>| {
+            let Event::Request(mut request) = event else { return };
+            assert_eq!(request.reply.respond(200, &[], Content::Sized(10)), Ok(0));
+            request.reply.abort();
+        }),
+    );
+    let head: [(&str, &[u8]); 4] =
+        [(":method", b"HEAD"), (":scheme", b"http"), (":authority", b"a.example"), (":path", b"/")];
+    let number = peer.request(&head, true);
+    peer.run();
+    let lane = &peer.lanes[&number];
+    assert_eq!((lane.ended, lane.reset), (true, None));
+    audit::at_rest(&mut peer.connection);
 }
 
 #[test]

@@ -7,8 +7,10 @@
 
 mod audit;
 mod bounds;
+mod crowd;
 mod h3;
 mod head;
+mod order;
 mod peer;
 mod programs;
 mod streams;

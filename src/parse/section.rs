@@ -77,10 +77,19 @@ impl Section {
     /// The section is so large that the connection is better ended.
     #[inline]
     pub(crate) fn field(&mut self, field: &Field, limits: &Limits) -> Result<u8, Rule> {
-        let (name, value) = (field.name.of(&self.lines), field.value.of(&self.lines));
         self.count += 1;
-        self.weight += (name.len() + value.len()) as u64 + LINE_WEIGHT;
+        self.weight += (field.name.len() + field.value.len()) as u64 + LINE_WEIGHT;
         let most = limits.get(Limit::FieldSectionBytes);
+        // What most lines are: known from an earlier request, and nothing to the machine.
+        let known = field.origin == Origin::Dynamic(Line::Other.mark());
+        if known && self.start.is_some() && self.broken.is_none() && !self.trailers && self.weight <= most {
+            self.facts.lines += 1;
+            if u64::from(self.facts.lines) > limits.get(Limit::FieldLines) {
+                self.breaks(Rule::TooManyFields);
+            }
+            return Ok(0);
+        }
+        let (name, value) = (field.name.of(&self.lines), field.value.of(&self.lines));
         if self.weight > 4 * most || self.count > 10 * limits.get(Limit::FieldLines) {
             return Err(Rule::FieldSectionFlood);
         }
@@ -119,7 +128,7 @@ impl Section {
                 self.breaks(Rule::TooManyFields);
             }
         }
-        Ok(line.mark())
+        Ok(if self.broken.is_none() { line.mark() } else { 0 })
     }
 
     /// The first rule that is broken is the one that is told.
@@ -241,8 +250,8 @@ impl Section {
     }
 
     fn same_authority(&self, a: Span, b: Span) -> bool {
-        let https = self.pseudo[SCHEME].is_some_and(|s| s.of(&self.lines).eq_ignore_ascii_case(b"https"));
-        let port: &[u8] = if https { b"443" } else { b"80" };
+        let http = self.pseudo[SCHEME].is_some_and(|s| s.of(&self.lines).eq_ignore_ascii_case(b"http"));
+        let port: &[u8] = if http { b"80" } else { b"443" }; // without a scheme it is CONNECT's, as in HTTP/1.1
         semantics::same_authority(a.of(&self.lines), b.of(&self.lines), port)
     }
 

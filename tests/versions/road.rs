@@ -77,8 +77,10 @@ impl<H: Handler> Road<H> {
 
     /// A conversation with a client of HTTP/2, until neither has anything to say.
     pub fn h2(&mut self, client: &mut Client) {
-        let mut idle = 0;
-        while idle < 3 {
+        let (mut idle, mut rounds) = (0, 0);
+        while idle < 20 {
+            rounds += 1;
+            assert!(rounds < 100_000, "it does not end");
             let said = client.upload();
             idle = if self.step(client, usize::MAX) || said { 0 } else { idle + 1 };
             client.grant_all();

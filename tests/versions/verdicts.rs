@@ -135,7 +135,7 @@ impl Spoilt {
         let all = || self.fields.iter().chain(&self.trailers);
         let (lines, head) = (all().count() + 1, self.fields.len() + 1);
         let weight: usize = all().map(|(name, value)| name.len() + value.len() + 96).sum();
-        lines.abs_diff(100) < 2 || head.abs_diff(100) < 2 || weight.abs_diff(32_768) < 1_000
+        lines.abs_diff(100) < 2 || head.abs_diff(100) < 2 || (weight < 33_768 && weight + self.target.len() > 31_768)
     }
 
     /// HTTP/1.1 would read something else in it, or repair it: white space around values, names in upper case, an empty Host, a line

@@ -148,8 +148,7 @@ impl Visitor {
             ("/echo", _) => {
                 let content_type = head.fields.text("content-type").map(String::from);
                 visit.act = Act::Echo { content_type, begun: false, complete: false };
-                // Given back as it is written: who sends and does not read is held up, and fills no memory.
-                reply.expect(Expect::Manual);
+                reply.expect(Expect::Stream);
                 if has_body { Ok(()) } else { visit.complete(reply, b"", &self.site) }
             }
             (_, n) => {
@@ -269,6 +268,9 @@ impl Visit {
             return Ok(());
         };
         self.entry.sent_bytes += n as u64;
+        // As fast as it is read. Who sends and does not read is held up and fills no memory: what comes while something
+        // waits to be written is given back as it is written, and in HTTP/2 its window grows only while nothing waits.
+        reply.expect(if self.rest.is_empty() { Expect::Stream } else { Expect::Manual });
         reply.release(u32::try_from(n).unwrap_or(u32::MAX));
         if complete && self.rest.is_empty() {
             self.over = true;

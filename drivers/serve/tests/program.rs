@@ -214,6 +214,22 @@ fn gzip_json_over_tls_leaves_as_a_value() {
     assert_eq!((&told["body"]["coded_bytes"], &told["body"]["json"]), (&json!(3), &json!([1])));
 }
 
+/// Who sends and does not read is held up, and fills no memory.
+#[test]
+fn an_echo_goes_no_faster_than_it_is_read() {
+    let server = Serving::start(&[]);
+    let mut stream = TcpStream::connect(&server.http).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    stream.write_all(b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    let chunk = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
+    let sent = (0..2_000).take_while(|_| stream.write_all(&chunk).is_ok()).count();
+    assert!(sent < 1_000, "{sent} chunks of 64 KiB were taken"); // as much as the kernel's buffers hold
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())) else { return };
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
+    let kilobytes: u64 = peak.strip_suffix(" kB").unwrap().parse().unwrap();
+    assert!(kilobytes < 20_000, "{peak}");
+}
+
 #[test]
 fn echo_gives_back_what_was_decoded() {
     if !there_is("curl") {

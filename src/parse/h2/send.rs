@@ -135,7 +135,7 @@ impl At<'_> {
         let mut taken = 0;
         // What is complete and fits the windows goes at once, as `takes` has promised.
         let mut share =
-            if ends(bytes.len()) && bytes.len() <= self.at_once() { usize::MAX } else { self.share(bytes.len()) };
+            if ends(bytes.len()) && bytes.len() <= self.takes(true) { usize::MAX } else { self.share(bytes.len()) };
         loop {
             let n = self.allowed(out).min(bytes.len() - taken).min(share);
             if n == 0 {

@@ -7,7 +7,7 @@ use super::frame::LEAST_FRAME;
 use super::ledger::{Account, Ledger};
 use super::state::State;
 use crate::base::{Instant, Limit, Limits};
-use crate::parse::exchange::{Content, Exchange, Expect};
+use crate::parse::exchange::{Content, Exchange, Expect, MANUAL_WINDOW};
 use crate::parse::h1::Facts;
 use crate::parse::{Priority, pack};
 use alloc::vec::Vec;
@@ -445,8 +445,12 @@ impl Stream {
 
     /// Only its handler can go on with it: nothing that the peer does would bring another event.
     pub(crate) fn is_up_to_its_handler(&self) -> bool {
-        let held = self.account.kept() > 0 || (self.account.handed() > 0 && self.account.open() == 0);
-        !self.is_answered() && !self.is_waiting() && (self.shared.received || held || is_unwanted(self))
+        let full = self.shared.held >= MANUAL_WINDOW && self.complete;
+        let shut = self.account.handed() > 0 && self.account.open() == 0;
+        let held = self.arrived == self.content && (self.account.kept() > 0 || full || shut);
+        let undecided = self.is_connect && self.sending == Sending::Waiting;
+        let stuck = self.shared.received || held || undecided || is_unwanted(self);
+        stuck && !self.is_answered() && !self.is_waiting()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{Server, Service};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::sync::Mutex;
+use vestibule::{Expect, Limit, Limits};
 
 /// A socket that reads and writes as little as it likes, and is interrupted now and then.
 struct Model {
@@ -141,10 +142,20 @@ fn conversation() -> Vec<u8> {
 
 /// Plays it; how it ended, and what was said.
 fn play<S: Service + 'static>(model: &mut Model, service: impl Fn() -> S + Send + Sync + 'static) -> Vec<String> {
+    play_with(Limits::DEFAULT, 65_536, model, service)
+}
+
+fn play_with<S: Service + 'static>(
+    limits: Limits,
+    buffer_bytes: usize,
+    model: &mut Model,
+    service: impl Fn() -> S + Send + Sync + 'static,
+) -> Vec<String> {
     let said = Arc::new(Mutex::new(Vec::new()));
     let log = said.clone();
     let server = Server::builder()
         .http("127.0.0.1:0".parse().unwrap())
+        .limits(limits)
         .service(move |_| service())
         .on_fault(move |incident| log.lock().unwrap().push(incident.what.clone()))
         .bind()
@@ -152,7 +163,7 @@ fn play<S: Service + 'static>(model: &mut Model, service: impl Fn() -> S + Send 
     let (shared, listener) = server.parts();
     let addr = "127.0.0.1:1".parse().unwrap();
     let peer = Peer { addr, local: addr, tls: false };
-    serve(model, listener, peer, &mut Buffers::new(65_536, 65_536), shared);
+    serve(model, listener, peer, &mut Buffers::new(buffer_bytes, buffer_bytes), shared);
     let said = said.lock().unwrap();
     said.iter().map(|what| format!("{what:?}")).collect()
 }
@@ -196,21 +207,34 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The same in HTTP/2, all at once, with windows for all of it.
-fn conversation_h2() -> Vec<u8> {
+/// What a client says first that has room for everything.
+fn greeting_h2() -> Vec<u8> {
     let mut input = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     let wide = 1u32 << 24;
     input.extend(frame(4, 0, 0, &[&[0, 4][..], &wide.to_be_bytes(), &[0, 1, 0, 0, 0, 0]].concat()));
     input.extend(frame(4, 1, 0, b""));
     input.extend(frame(8, 0, 0, &wide.to_be_bytes()));
-    let head = |method: u8| [method, 0x86, 0x84, 0x01, 1, b'a']; // RFC 7541 appendix A
-    input.extend(frame(1, 4 | 1, 1, &head(0x82)));
-    input.extend(frame(1, 4, 3, &head(0x83)));
-    input.extend(frame(1, 4 | 1, 5, &head(0x82)));
+    input
+}
+
+/// RFC 7541 appendix A.
+const GET: u8 = 0x82;
+const POST: u8 = 0x83;
+
+fn head_h2(method: u8) -> [u8; 6] {
+    [method, 0x86, 0x84, 0x01, 1, b'a']
+}
+
+/// The same in HTTP/2, all at once, with windows for all of it.
+fn conversation_h2() -> Vec<u8> {
+    let mut input = greeting_h2();
+    input.extend(frame(1, 4 | 1, 1, &head_h2(GET)));
+    input.extend(frame(1, 4, 3, &head_h2(POST)));
+    input.extend(frame(1, 4 | 1, 5, &head_h2(GET)));
     for piece in 0..20u8 {
         input.extend(frame(0, u8::from(piece == 19), 3, &vec![b'b'; 10_000]));
         if piece == 10 {
-            input.extend(frame(1, 4 | 1, 7, &head(0x82)));
+            input.extend(frame(1, 4 | 1, 7, &head_h2(GET)));
         }
     }
     input
@@ -281,6 +305,56 @@ fn nor_do_they_with_many_streams() {
         assert_eq!(play(&mut model, Echo::default), [""; 0], "seed {seed}");
         assert!(streams(&model.output) == reference, "seed {seed}");
     }
+}
+
+/// Takes 64 KiB before it gives anything back.
+struct Batches(Vec<u8>);
+impl Service for Batches {
+    fn event(&mut self, event: Event<'_>) -> Result<(), Misuse> {
+        match event {
+            Event::Request(mut request) => {
+                request.reply.expect(Expect::Manual).respond(200, &[], Content::Streamed)?;
+            }
+            Event::Body(mut body) => {
+                self.0.extend_from_slice(body.bytes);
+                if self.0.len() == 65_536 || body.last {
+                    assert_eq!(body.reply.write(&self.0), Ok(self.0.len()));
+                    body.reply.release(self.0.len() as u32);
+                    self.0.clear();
+                }
+                if body.last {
+                    body.reply.finish()?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// However turns and reads are cut, that is nobody's mistake.
+fn late(seeds: std::ops::RangeInclusive<u64>, units: std::ops::RangeInclusive<u64>) {
+    let mut input = greeting_h2();
+    input.extend(frame(1, 4, 1, &head_h2(POST)));
+    (0..16).for_each(|_| input.extend(frame(0, 0, 1, &[b'b'; 4_096])));
+    input.extend(frame(0, 1, 1, b"end"));
+    for (seed, units) in seeds.flat_map(|seed| units.clone().map(move |units| (seed, units))) {
+        let limits = Limits::DEFAULT.with(Limit::TurnUnits, units).unwrap();
+        let mut model = Model::new(&input, seed);
+        assert_eq!(play_with(limits, 131_072, &mut model, || Batches(Vec::new())), [""; 0], "{seed} {units}");
+        let Stream { status, content, ended, .. } = &streams(&model.output)[&1];
+        assert_eq!((*status, content.len(), *ended), (OK, 65_539, true), "{seed} {units}");
+    }
+}
+
+#[test]
+fn a_body_that_is_given_back_late_is_not_unanswered() {
+    late(0..=0, 1..=20);
+}
+
+#[test]
+fn nor_is_one_that_comes_in_pieces() {
+    late(1..=60, 256..=256);
 }
 
 /// DRV-05: a write that takes nothing of something means that the stream is closed; nobody tries for ever.
@@ -432,7 +506,7 @@ fn what_a_synchronous_service_cannot_wait_for_is_decided() {
     let said = play(&mut model, || {
         |event: Event<'_>| {
             if let Event::Request(mut request) = event {
-                request.reply.expect(vestibule::Expect::Manual);
+                request.reply.expect(Expect::Manual);
             }
             Ok(())
         }
@@ -448,7 +522,7 @@ fn what_a_synchronous_service_cannot_wait_for_is_decided() {
         |event: Event<'_>| {
             match event {
                 Event::Request(mut request) => {
-                    request.reply.expect(vestibule::Expect::WholeByJob { max: 100 });
+                    request.reply.expect(Expect::WholeByJob { max: 100 });
                 }
                 Event::Body(mut body) => {
                     body.reply.respond(200, &[], Content::Whole(body.bytes))?;

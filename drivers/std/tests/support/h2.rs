@@ -34,6 +34,8 @@ pub struct Client<S> {
     pub closed: bool,
     /// The stream whose window is not opened again.
     pub hold: Option<u32>,
+    /// PINGs are not answered.
+    pub mute: bool,
     next: u32,
     /// What the server lets us send: on the connection, and on a new stream.
     window: i64,
@@ -69,8 +71,9 @@ impl<S: Read + Write> Client<S> {
     pub fn new(stream: S) -> Client<S> {
         let (answers, windows) = (BTreeMap::new(), BTreeMap::new());
         let (next, window, initial) = (1, 65_535, 65_535);
-        let (goaways, closed, hold) = (Vec::new(), false, None);
-        let mut client = Client { stream, answers, goaways, closed, hold, next, window, initial, windows, used: 0 };
+        let (goaways, closed, hold, mute) = (Vec::new(), false, None, false);
+        let mut client =
+            Client { stream, answers, goaways, closed, hold, mute, next, window, initial, windows, used: 0 };
         client.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         client.send(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]); // no dynamic table
         client
@@ -84,12 +87,27 @@ impl<S: Read + Write> Client<S> {
 
     /// A request; with POST, its content is to follow.
     pub fn request(&mut self, method: &str, path: &str) -> u32 {
+        self.open(if method == "GET" { END } else { 0 }, &head(method, path))
+    }
+
+    /// An extended CONNECT (RFC 8441).
+    pub fn connect(&mut self, path: &str) -> u32 {
+        let mut block = Vec::new();
+        literal(&mut block, 2, "CONNECT");
+        block.push(0x86);
+        literal(&mut block, 4, path);
+        literal(&mut block, 1, "localhost");
+        block.extend_from_slice(b"\0\x09:protocol\x04test");
+        self.open(0, &block)
+    }
+
+    /// A new stream.
+    pub fn open(&mut self, ends: u8, block: &[u8]) -> u32 {
         let number = self.next;
         self.next += 2;
-        let ends = if method == "GET" { END } else { 0 };
         self.answers.insert(number, Answer::default());
         self.windows.insert(number, self.initial);
-        self.send(HEADERS, END_HEADERS | ends, number, &head(method, path));
+        self.send(HEADERS, END_HEADERS | ends, number, block);
         number
     }
 
@@ -138,7 +156,7 @@ impl<S: Read + Write> Client<S> {
                 }
                 self.send(SETTINGS, END, 0, &[]);
             }
-            PING if flags & END == 0 => self.send(PING, END, 0, &payload),
+            PING if flags & END == 0 && !self.mute => self.send(PING, END, 0, &payload),
             GOAWAY => self.goaways.push((word(0), word(4))),
             WINDOW_UPDATE if number == 0 => self.window += i64::from(word(0)),
             WINDOW_UPDATE => *self.windows.get_mut(&number).unwrap() += i64::from(word(0)),

@@ -64,7 +64,7 @@ impl Service for Routes {
                 "/silence" => {}
                 "/ignore" => request.reply.discard(),
                 "/hold" => drop(request.reply.expect(Expect::Manual)),
-                "/half" if request.head.protocol.is_some() => request.reply.upgrade("", &[])?,
+                "/half" if request.head.protocol.is_some() => request.reply.upgrade("test", &[])?,
                 "/half" => drop(request.reply.respond(200, &[], Content::Sized(10))?),
                 "/slow" => {
                     std::thread::sleep(Duration::from_millis(500));
