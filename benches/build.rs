@@ -1,6 +1,7 @@
 //! In: is nghttp2 there to be linked? Out: `cfg(nghttp2)`, and where it lies.
 //!
 //! It asks again whenever a file of this package changes.
+#![allow(clippy::print_stdout)] // how a build script speaks to cargo
 
 use std::process::Command;
 

@@ -3,6 +3,7 @@
 #![cfg(feature = "std")]
 #![allow(missing_docs, unreachable_pub, clippy::expect_used)]
 
+#[allow(dead_code)] // some parts serve one test only
 #[path = "versions/ask.rs"]
 mod ask;
 #[path = "versions/client.rs"]
@@ -11,6 +12,8 @@ mod client;
 mod downgrade;
 #[path = "versions/frames.rs"]
 mod frames;
+#[allow(dead_code)] // the promises use the rest of it
+#[allow(dead_code)] // a part of it
 #[path = "promises/client.rs"]
 mod h1_client;
 #[path = "versions/output.rs"]

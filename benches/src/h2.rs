@@ -1,8 +1,9 @@
-//! HTTP/2 in memory: a client's bytes, made once, against every server on a connection that stays; and header blocks alone.
+//! In: a client's bytes, made once. Out: what every server needs for them, in memory, on a connection that stays; and
+//! what header blocks alone take to decode.
 //!
-//! A client sends its next batch when it has heard all answers to the last one. The first two batches of a connection are not
-//! measured: they fill the dynamic tables, and the answers to the second are looked at, byte by byte. Every server answers
-//! `200` with a content type, a content length and the content. All of them have the same windows and settings.
+//! A client sends its next batch when it has heard all answers to the last one. The first two batches of a connection
+//! are not measured: they fill the dynamic tables, and their answers are looked at, frame by frame. Every server says
+//! `200`, a content type, a content length and the content. All of them have the same windows and settings.
 
 mod client;
 #[cfg(nghttp2)]
@@ -59,7 +60,7 @@ impl Answer {
 trait Server {
     fn new(answer: Answer, ear: Rc<RefCell<Ear>>) -> Self;
 
-    /// Takes all these bytes, answers what can be answered, and says it into the ear. The bytes are lent: afterwards they are
+    /// Takes these bytes, answers what can be answered, and says it into the ear. They are lent: afterwards they are
     /// as they were.
     fn serve(&mut self, bytes: &mut Vec<u8>);
 }

@@ -1,5 +1,6 @@
 //! In: many streams, and some that do not go on. Out: what they cost in memory and in steps of work, and that nothing of them stays
 //! (P-4, P-19, M-11, M-12).
+#![allow(clippy::print_stdout)] // what is measured here is worth reading
 
 use super::audit;
 use super::peer::{Handler, Peer, gzip, patient, pattern, with};
@@ -245,7 +246,9 @@ fn an_idle_connection_holds_little() {
     peer.now = crate::Instant::from_millis(1_001);
     peer.run();
     let quiet = peer.connection.retained_bytes();
-    println!("preface {preface}, one small request {one}, shed {shed}, 100 open {most}, answered {behind}, 1 s {quiet}");
+    println!(
+        "preface {preface}, one small request {one}, shed {shed}, 100 open {most}, answered {behind}, 1 s {quiet}"
+    );
     assert!(one <= 5 << 10, "{one} bytes after one small request");
     assert!(shed <= preface.max(3 << 10) && quiet <= 40 << 10, "M-11");
     audit::at_rest(&mut peer.connection);

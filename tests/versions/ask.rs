@@ -59,28 +59,6 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Ask {
-    /// A plain request without a body.
-    pub fn get(target: &str) -> Ask {
-        Ask {
-            method: "GET".into(),
-            target: target.into(),
-            authority: "a.example".into(),
-            fields: Vec::new(),
-            body: None,
-            length: false,
-            coded: false,
-            expects: false,
-            trailers: Vec::new(),
-            how: How::Stream,
-            answer: Answer::Text(200, 5),
-            seed: 1,
-        }
-    }
-
-    pub fn post(body: &[u8]) -> Ask {
-        Ask { method: "POST".into(), body: Some(body.to_vec()), length: true, ..Ask::get("/") }
-    }
-
     /// The body as it is sent.
     pub fn coded_body(&self) -> Option<Vec<u8>> {
         self.body.as_ref().map(|body| if self.coded { gzip(body) } else { body.clone() })

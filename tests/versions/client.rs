@@ -19,6 +19,8 @@ pub struct Lane {
     pub ended: bool,
     /// The machine has reset it, with this code.
     pub reset: Option<u32>,
+    /// The request ended with its head.
+    bare: bool,
     /// The client sends no more on it, or has reset it.
     pub closed: bool,
     pub given_up: bool,
@@ -123,7 +125,9 @@ impl Client {
         self.out.extend(bytes);
         let closed = body.is_none();
         let upload = body.map(|body| Upload { body, at: 0, trailers: trailers.to_vec(), endless: false });
-        let lane = Lane { method, closed, open: self.server_initial, may: self.initial, upload, ..Lane::default() };
+        let bare = closed;
+        let lane =
+            Lane { method, bare, closed, open: self.server_initial, may: self.initial, upload, ..Lane::default() };
         self.lanes.insert(number, lane);
         number
     }
@@ -285,6 +289,7 @@ impl Client {
                 assert_eq!(payload.len(), 4, "§6.4");
                 let (code, lane) = (word(0), self.lane(stream));
                 assert!(lane.reset.is_none(), "stream {stream} is reset twice");
+                assert!(!(lane.bare && lane.ended), "§5.1: a stream is reset that both sides have ended");
                 assert!(code != 0 || lane.ended, "§8.1: NO_ERROR behind a complete answer alone");
                 (lane.reset, lane.upload) = (Some(code), None);
             }

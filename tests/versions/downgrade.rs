@@ -267,9 +267,8 @@ fn request() -> impl Strategy<Value = Odd> {
         odd("/[a-zA-Z0-9._~!$&'()*+,;=:@%/?\"<>^`{|}-]{0,20}|/{1,3}[a-z]{0,3}").prop_map(pseudo(":path")),
     );
     let start = start.prop_map(|(a, b, c, d)| vec![a, b, c, d]);
-    let connect = odd("[a-z.]{1,8}:[0-9]{1,4}").prop_map(|authority| {
-        vec![(b":method".to_vec(), b"CONNECT".to_vec()), (b":authority".to_vec(), authority)]
-    });
+    let connect = odd("[a-z.]{1,8}:[0-9]{1,4}")
+        .prop_map(|authority| vec![(b":method".to_vec(), b"CONNECT".to_vec()), (b":authority".to_vec(), authority)]);
     let shape = (0..100u8, any::<prop::sample::Index>(), any::<prop::sample::Index>());
     let start = (prop_oneof![12 => start, 1 => connect], shape).prop_map(|(mut start, (how, a, b))| {
         let (a, b) = (a.index(start.len()), b.index(start.len()));

@@ -389,7 +389,8 @@ fn request(client: &mut Client) {
     let n = dice.pick(&[0, 1, 300, 20_000, 90_000]);
     let body = content(n, dice.below(n + 1));
     let authority = line(":authority", "a.example:80");
-    let plain = |method: &str| vec![line(":method", method), line(":scheme", "http"), authority.clone(), line(":path", "/")];
+    let plain =
+        |method: &str| vec![line(":method", method), line(":scheme", "http"), authority.clone(), line(":path", "/")];
     let trailers = if dice.one_in(4) { vec![line("x-sum", "1")] } else { Vec::new() };
     let (lines, body, tunnel) = match dice.below(10) {
         0 => (vec![line(":method", "CONNECT"), authority], Some(body), true),
@@ -433,11 +434,6 @@ fn play(seed: u64) {
     }
     road.handler.closing = true;
     client.end_all();
-    if std::env::var_os("DEBUGP").is_some() {
-    for _ in 0..3000 { client.upload(); client.grant_all(); road.step(&mut client, usize::MAX); }
-    eprintln!("{:?} out {} inbox {} outbox {}", road.pause, client.out.len(), road.inbox.len(), road.outbox.ready().len());
-    for (n, d) in &road.handler.deals { let l = &client.lanes[&(*n as u32)]; if d.is_open() || !l.is_over() { eprintln!("{n} {:?} {} {} lane ended {} closed {} reset {:?} body {}/{} {:?}", d.state, d.aborted, d.over, l.ended, l.closed, l.reset, l.body.len(), d.body.len(), l); } }
-    }
     road.h2(&mut client);
     for (number, lane) in &client.lanes {
         match road.handler.deals.get(&u64::from(*number)) {

@@ -45,8 +45,7 @@ impl<H: Handler> Road<H> {
     /// One turn: says what it wrote, `reads` bytes at most, and whether anything happened.
     pub fn turn(&mut self, reads: usize) -> (Vec<u8>, bool) {
         let before = (self.inbox.len(), self.connection.stats().events);
-        let mut turn =
-            self.connection.turn(Instant::ZERO, &mut self.inbox, &mut self.outbox).expect("our own buffers");
+        let mut turn = self.connection.turn(Instant::ZERO, &mut self.inbox, &mut self.outbox).expect("our own buffers");
         self.handler.outside(&mut turn);
         while let Some(event) = turn.next() {
             self.handler.on(event);

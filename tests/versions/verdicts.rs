@@ -34,7 +34,10 @@ enum Verdict {
     /// Its handler was told why.
     Aborted(Rule),
     /// No handler heard of it. The status, or, where the answer is 400 in HTTP/1.1, the code of the reset.
-    Refused { status: u16, code: u32 },
+    Refused {
+        status: u16,
+        code: u32,
+    },
 }
 
 /// Everything is taken, whole if that is asked for, and answered.
@@ -193,7 +196,7 @@ impl Spoilt {
         if self.method == b"CONNECT" {
             lines = vec![(b":method".to_vec(), self.method.clone()), (b":authority".to_vec(), self.target.clone())];
         }
-        let name = if seed % 2 == 0 || self.method == b"CONNECT" { "host" } else { ":authority" };
+        let name = if seed.is_multiple_of(2) || self.method == b"CONNECT" { "host" } else { ":authority" };
         lines.extend(self.host.iter().map(|host| (name.into(), host.clone())));
         lines.extend(self.fields.iter().cloned());
         lines.extend(self.length.iter().map(|length| (b"content-length".to_vec(), length.clone())));
@@ -311,7 +314,6 @@ proptest! {
     fn one_flaw_is_refused_alike(ask in ask(), flaw in flaw(), seed in any::<u64>()) {
         let spoilt = Spoilt::of(&ask, &flaw);
         prop_assume!(!spoilt.is_close());
-        if let Flaw::Connect(a, b) = &flaw && a != b && std::env::var_os("SKIP").is_some() { return Ok(()) }
         let h2 = spoilt.h2(seed);
         if spoilt.is_another() {
             prop_assert_ne!(h2, Verdict::Accepted);

@@ -1,7 +1,8 @@
-//! In: which requests are wanted. Out: the bytes of a client that sends them on one connection, and an ear for the answers.
+//! In: which requests are wanted. Out: the bytes of a client that sends them on one connection, and an ear for the
+//! answers.
 //!
-//! What the client puts into the dynamic table it puts there with its first request, so from the second batch on every batch
-//! finds the same state. Its policy is that of nghttp2's encoder: `:path` and `if-none-match`, which vary, are never indexed.
+//! What the client puts into the dynamic table it puts there with its first request, so from the second batch on every
+//! batch finds the same state. Its policy is nghttp2's: `:path` and `if-none-match`, which vary, stay out of the table.
 
 use super::BODY;
 use std::hint::black_box;

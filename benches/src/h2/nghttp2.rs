@@ -1,7 +1,7 @@
 //! In: a client's bytes. Out: nghttp2's answers, through its C interface, and what its decoder makes of header blocks.
 //!
-//! The only unsafe code here: a foreign library cannot be called without. The declarations are those of `nghttp2.h`, as far as
-//! they are needed. What it allocates is counted with the rest.
+//! The only unsafe code here: a foreign library cannot be called without. The declarations are those of `nghttp2.h`, as
+//! far as they are needed. What it allocates is counted with the rest.
 
 #![allow(unsafe_code)]
 
@@ -13,7 +13,8 @@ use std::hint::black_box;
 use std::ptr::{null, null_mut};
 use std::rc::Rc;
 
-/// What is smaller is gathered into one buffer, as a server does before it writes; what is larger is written from where it lies.
+/// What is smaller is gathered into one buffer, as a server does before it writes; what is larger is written from where
+/// it lies.
 const GATHERED: usize = 1_024;
 
 pub(crate) struct Nghttp2 {
@@ -36,8 +37,8 @@ impl Server for Nghttp2 {
         let seen = Box::into_raw(Box::new(Seen { answer, at: 0 }));
         let settings = [(3, BATCH as u32), (4, WINDOW), (9, 1)].map(|(id, value)| Setting { id, value });
         let (mut callbacks, mut option, mut session) = (null_mut(), null_mut(), null_mut());
-        // SAFETY: the pointers that the library writes are ours and checked by its result; it copies callbacks, options and
-        // settings; `seen` and `MEMORY` outlive the session.
+        // SAFETY: the pointers that the library writes are ours, and its result says whether it did; it copies
+        // callbacks, options and settings; `seen` and `MEMORY` outlive the session.
         unsafe {
             done(nghttp2_session_callbacks_new(&mut callbacks));
             nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
@@ -133,7 +134,7 @@ extern "C" fn on_data(_: *mut Session, _: u8, _: i32, data: *const u8, len: usiz
 }
 
 extern "C" fn on_frame(session: *mut Session, frame: *const FrameHeader, user: *mut c_void) -> c_int {
-    // SAFETY: every frame begins with its header; `user` is the `Seen` of this session, which nobody else looks at meanwhile.
+    // SAFETY: every frame begins with its header; `user` is the `Seen` of this session, at which nobody else looks now.
     let (frame, seen) = unsafe { (&*frame, &mut *user.cast::<Seen>()) };
     if frame.kind > 1 || frame.flags & 1 == 0 {
         return 0;
@@ -212,7 +213,7 @@ impl Inflater {
     fn decode(&mut self, mut block: &[u8], mut field: impl FnMut(&[u8], &[u8])) {
         loop {
             let (mut line, mut flags) = (NameValue::default(), 0);
-            // SAFETY: the inflater lives, and the block during the call; a line that it emits stays until the next call.
+            // SAFETY: the inflater lives, and the block during the call; a line that it emits stays until the next.
             unsafe {
                 let taken = nghttp2_hd_inflate_hd2(self.0, &mut line, &mut flags, block.as_ptr(), block.len(), 1);
                 block = &block[usize::try_from(taken).expect("a good block")..];

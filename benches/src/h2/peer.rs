@@ -60,8 +60,8 @@ impl H2 {
         }
     }
 
-    /// Reads what is there, then answers: all requests of a batch first, then all answers, as tasks that a runtime wakes one
-    /// after the other. Says whether there may be more to do.
+    /// Reads what is there, then answers: all requests of a batch first, then all answers, as tasks that a runtime
+    /// wakes one after the other. Says whether there may be more to do.
     fn turn(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         let connection = self.connection.as_mut().expect("an open connection");

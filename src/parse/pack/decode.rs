@@ -245,6 +245,7 @@ fn string(block: &mut &[u8], lines: &mut Vec<u8>) -> Result<(), Fault> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

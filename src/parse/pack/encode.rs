@@ -245,6 +245,7 @@ fn string(out: &mut Vec<u8>, text: &[u8], map: impl Fn(u8) -> u8 + Copy) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::{Decoder, Origin};
     use super::*;

@@ -161,6 +161,7 @@ const TABLE: [(&str, &str); COUNT as usize] = [
 ];
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

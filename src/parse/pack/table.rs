@@ -219,6 +219,7 @@ pub(super) fn copy(bytes: &[u8], len: usize, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
