@@ -13,7 +13,6 @@ mod downgrade;
 #[path = "versions/frames.rs"]
 mod frames;
 #[allow(dead_code)] // the promises use the rest of it
-#[allow(dead_code)] // a part of it
 #[path = "promises/client.rs"]
 mod h1_client;
 #[path = "versions/output.rs"]

@@ -15,6 +15,7 @@ mod peer;
 mod programs;
 mod streams;
 mod tests;
+mod verdicts;
 
 pub(crate) use streams::Streams;
 

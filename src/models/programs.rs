@@ -584,6 +584,7 @@ fn random_programs_balance() {
     let (first, programs) = (number("VESTIBULE_SEED"), number("VESTIBULE_PROGRAMS"));
     let count = programs.unwrap_or(if first.is_some() { 1 } else { 150 });
     let seeds = first.unwrap_or(1)..first.unwrap_or(1) + count;
-    let failed: Vec<u64> = seeds.filter(|&seed| std::panic::catch_unwind(|| play(seed, 600)).is_err()).collect();
+    let fails = |&seed: &u64| std::panic::catch_unwind(|| play(seed, 600)).is_err();
+    let failed: Vec<u64> = seeds.filter(fails).inspect(|seed| eprintln!("VESTIBULE_SEED={seed} fails")).collect();
     assert!(failed.is_empty(), "VESTIBULE_SEED of the programs that failed: {failed:?}");
 }
