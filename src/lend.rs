@@ -52,14 +52,14 @@ impl Turn<'_> {
                 Event::Hello(crate::event::Hello { sni, hello, choice })
             }
             Raw::Request { id, head, has_body } => {
-                let text = |span: Span| core::str::from_utf8(span.of(lines)).unwrap_or_default();
-                let [method, target] = if head.target.start == head.method.end + 1 {
-                    // Side by side, as in a request line: looked at once.
-                    let (line, end) = (text(Span { end: head.target.end, ..head.method }), head.method.len());
-                    [line.get(..end), line.get(end + 1..)].map(Option::unwrap_or_default)
-                } else {
-                    [head.method, head.target].map(text)
+                // What lies in front of the fields is looked at once: a request line, or the pseudo-fields.
+                let front = core::str::from_utf8(lines.get(..head.fields.start as usize).unwrap_or_default());
+                let front = front.unwrap_or_default();
+                let text = |span: Span| {
+                    let inside = front.get(span.start as usize..span.end as usize);
+                    inside.unwrap_or_else(|| core::str::from_utf8(span.of(lines)).unwrap_or_default())
                 };
+                let [method, target] = [head.method, head.target].map(text);
                 let head = Head {
                     method,
                     target,

@@ -105,8 +105,8 @@ impl Section {
             }
             _ => (Line::of_name(name), false),
         };
-        if !is_judged && !is_value(value) {
-            self.breaks(Rule::FieldValueSyntax);
+        if !is_judged && let Some(rule) = blame_value(line, value) {
+            self.breaks(rule);
             self.lines.truncate(field.name.start as usize);
             return Ok(0);
         }
@@ -329,17 +329,10 @@ impl Section {
     /// RFC 9113 §8.3.1, §8.5, RFC 8441 §4: the pseudo-fields against each other.
     fn request_line(&self, limits: &Limits) -> Result<HeadSpans, Rule> {
         let [method, scheme, authority, path, protocol] = self.pseudo;
-        let text = |span: Option<Span>| span.map_or(&[][..], |s| s.of(&self.lines));
         let method = method.ok_or(Rule::PseudoField)?;
         let verb = method.of(&self.lines);
-        if !semantics::is_token(verb) {
-            return Err(Rule::MethodSyntax);
-        }
         if verb.len() as u64 > limits.get(Limit::MethodBytes) {
             return Err(Rule::MethodTooLong);
-        }
-        if authority.is_some() && semantics::host(text(authority)).is_none() {
-            return Err(Rule::HostSyntax);
         }
         let named = authority.or(self.host).ok_or(Rule::HostMissing)?;
         let mut spans = HeadSpans { method, authority: named, ..HeadSpans::default() };
@@ -360,10 +353,7 @@ impl Section {
             }
             spans.protocol = protocol;
         }
-        let scheme = scheme.ok_or(Rule::PseudoField)?.of(&self.lines);
-        if !scheme.eq_ignore_ascii_case(b"https") && !scheme.eq_ignore_ascii_case(b"http") {
-            return Err(Rule::SchemeSyntax);
-        }
+        scheme.ok_or(Rule::PseudoField)?;
         if named.is_empty() {
             return Err(Rule::HostSyntax); // RFC 9110 §4.2.1: no http URI without a host
         }
@@ -375,9 +365,6 @@ impl Section {
 
     /// RFC 9113 §8.3.1: `/...`, or `*` for OPTIONS.
     fn path(&self, path: &[u8], verb: &[u8], limits: &Limits) -> Result<(), Rule> {
-        if semantics::target_run(path) != path.len() {
-            return Err(Rule::TargetSyntax);
-        }
         // As HTTP/1.1 counts its request line: the limit is the same, and so is what passes it.
         if (verb.len() + path.len() + " HTTP/1.1 ".len()) as u64 > limits.get(Limit::RequestLineBytes) {
             return Err(Rule::RequestLineTooLong);
@@ -494,6 +481,21 @@ impl Line {
             _ => Line::Other,
         }
     }
+}
+
+/// What is wrong with a value, as far as it can be told alone: what passes is marked, and never looked at again.
+#[inline]
+fn blame_value(line: Line, value: &[u8]) -> Option<Rule> {
+    let (fine, rule) = match line {
+        Line::Authority => (semantics::host(value).is_some(), Rule::HostSyntax),
+        Line::Path => (semantics::target_run(value) == value.len(), Rule::TargetSyntax),
+        Line::Method => (semantics::is_token(value), Rule::MethodSyntax),
+        Line::Scheme => {
+            (value.eq_ignore_ascii_case(b"https") || value.eq_ignore_ascii_case(b"http"), Rule::SchemeSyntax)
+        }
+        _ => (is_value(value), Rule::FieldValueSyntax),
+    };
+    if fine { None } else { Some(rule) }
 }
 
 /// Why a name is not one of HTTP/2 or HTTP/3.

@@ -2,11 +2,12 @@
 //! for heads (RFC 9113 §8.1, §6.1, §6.9).
 
 use super::frame::{CANCEL, FrameHeader, HEADER, flag, kind};
-use super::streams::{At, Sending, Streams, length_of};
+use super::streams::{At, Sending, Streams, Wire, length_of};
 use crate::base::{FieldFault, Limit, Limits, Misuse, Sink};
 use crate::parse::exchange::Content;
 use crate::parse::pack;
 use crate::parse::semantics::{check_field, may_be_trailer};
+use alloc::vec::Vec;
 
 type Fields<'f> = &'f [(&'f str, &'f str)];
 
@@ -68,33 +69,41 @@ impl At<'_> {
         length: Option<u64>,
         ends: bool,
     ) -> Result<(), Misuse> {
-        let mut size = 64usize; // :status, content-length, size updates
-        let mut weight = 64u64;
-        for (name, value) in fields {
-            check_field(name, value.as_bytes()).map_err(Misuse::Field)?;
-            if value.len() as u64 > limits.get(Limit::FieldValueBytes) {
-                return Err(Misuse::HeadTooLarge);
-            }
-            size = size.saturating_add(pack::Encoder::bound(name.len(), value.len()));
-            weight = weight.saturating_add((name.len() + value.len() + 4) as u64);
-        }
-        if weight > limits.get(Limit::ResponseHeadBytes) {
-            return Err(Misuse::HeadTooLarge);
-        }
-        if size + HEADER * (1 + size / self.wire.most_frame as usize) > out.room() {
+        let Wire { block, encoder, last_head, most_frame, .. } = &mut *self.wire;
+        let said = last_head.is(status, fields, encoder.version());
+        let size = if said { 64 + last_head.block.len() } else { size_of(limits, fields)? };
+        if size + HEADER * (1 + size / *most_frame as usize) > out.room() {
             return Err(Misuse::NoRoom);
         }
-        let block = &mut self.wire.block;
         block.clear();
-        self.wire.encoder.begin(block);
-        if let Some(status) = status {
-            self.wire.encoder.status(block, status);
+        if said {
+            block.extend_from_slice(&last_head.block);
+        } else {
+            encoder.begin(block);
+            let before = encoder.version();
+            let from = block.len();
+            if let Some(status) = status {
+                encoder.status(block, status);
+            }
+            for (name, value) in fields {
+                encoder.field(block, name, value.as_bytes());
+            }
+            if from == 0 && encoder.version() == before {
+                last_head.put(status, fields, before, block);
+            }
         }
-        for (name, value) in fields {
-            self.wire.encoder.field(block, name, value.as_bytes());
-        }
-        if let Some(n) = length {
-            self.wire.encoder.content_length(block, n);
+        match length {
+            Some(n) if n == last_head.length.0 && !last_head.length.1.is_empty() => {
+                block.extend_from_slice(&last_head.length.1);
+            }
+            Some(n) => {
+                let from = block.len();
+                encoder.content_length(block, n);
+                last_head.length.0 = n;
+                last_head.length.1.clear();
+                last_head.length.1.extend_from_slice(block.get(from..).unwrap_or_default());
+            }
+            None => {}
         }
         self.put_block(out, if ends { flag::END_STREAM } else { 0 });
         self.wire.block.shrink_to(4_096);
@@ -332,6 +341,82 @@ impl At<'_> {
         self.head(out, limits, Some(200), fields, None, false)?;
         (self.stream.sending, self.stream.tunnel) = (Sending::Tunnel, true);
         Ok(())
+    }
+}
+
+/// Most bytes that a head takes, if it may be sent.
+fn size_of(limits: &Limits, fields: Fields<'_>) -> Result<usize, Misuse> {
+    let mut size = 64usize; // :status, content-length, size updates
+    let mut weight = 64u64;
+    for (name, value) in fields {
+        check_field(name, value.as_bytes()).map_err(Misuse::Field)?;
+        if value.len() as u64 > limits.get(Limit::FieldValueBytes) {
+            return Err(Misuse::HeadTooLarge);
+        }
+        size = size.saturating_add(pack::Encoder::bound(name.len(), value.len()));
+        weight = weight.saturating_add((name.len() + value.len() + 4) as u64);
+    }
+    if weight > limits.get(Limit::ResponseHeadBytes) {
+        return Err(Misuse::HeadTooLarge);
+    }
+    Ok(size)
+}
+
+/// The last head, as it was said and as it was coded: the same one again needs neither a check nor a search in the table.
+#[derive(Debug, Default)]
+pub(crate) struct LastHead {
+    status: Option<u16>,
+    version: Option<u32>,
+    text: Vec<u8>,
+    block: Vec<u8>,
+    /// The last content-length, coded.
+    length: (u64, Vec<u8>),
+}
+
+/// Text of a head that is remembered, at most.
+const MOST_LAST: usize = 512;
+
+impl LastHead {
+    pub(crate) fn retained_bytes(&self) -> usize {
+        self.text.capacity() + self.block.capacity() + self.length.1.capacity()
+    }
+
+    #[inline]
+    fn is(&self, status: Option<u16>, fields: Fields<'_>, version: u32) -> bool {
+        if self.status != status || self.version != Some(version) {
+            return false;
+        }
+        let mut rest = &self.text[..];
+        for (name, value) in fields {
+            if name.len().max(value.len()) > 255 {
+                return false; // `put` takes none of these, and their lengths do not fit
+            }
+            let text = rest
+                .strip_prefix(&[name.len() as u8, value.len() as u8])
+                .and_then(|rest| rest.strip_prefix(name.as_bytes()))
+                .and_then(|rest| rest.strip_prefix(value.as_bytes()));
+            match text {
+                Some(text) => rest = text,
+                None => return false,
+            }
+        }
+        rest.is_empty()
+    }
+
+    fn put(&mut self, status: Option<u16>, fields: Fields<'_>, version: u32, block: &[u8]) {
+        let len: usize = fields.iter().map(|f| f.0.len() + f.1.len() + 2).sum();
+        if len > MOST_LAST || fields.iter().any(|f| f.0.len().max(f.1.len()) > 255) {
+            return;
+        }
+        self.text.clear();
+        for (name, value) in fields {
+            self.text.extend_from_slice(&[name.len() as u8, value.len() as u8]);
+            self.text.extend_from_slice(name.as_bytes());
+            self.text.extend_from_slice(value.as_bytes());
+        }
+        self.block.clear();
+        self.block.extend_from_slice(block);
+        (self.status, self.version) = (status, Some(version));
     }
 }
 

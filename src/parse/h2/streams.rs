@@ -91,6 +91,7 @@ pub struct Stream {
 pub(crate) struct Wire {
     pub(crate) encoder: pack::Encoder,
     pub(crate) block: Vec<u8>,
+    pub(crate) last_head: super::send::LastHead,
     /// The connection's window.
     pub(crate) window: i64,
     /// The peer's SETTINGS_INITIAL_WINDOW_SIZE.
@@ -153,6 +154,7 @@ impl Streams {
             wire: Wire {
                 encoder: pack::Encoder::new(4_096),
                 block: Vec::new(),
+                last_head: super::send::LastHead::default(),
                 window: 65_535, // RFC 9113 §6.9.2
                 initial_window: 65_535,
                 most_frame: LEAST_FRAME,
@@ -408,6 +410,7 @@ impl Streams {
             + (self.free.capacity() + self.touched.capacity()) * size_of::<u16>()
             + self.wire.encoder.retained_bytes()
             + self.wire.block.capacity()
+            + self.wire.last_head.retained_bytes()
             + self.remembered.capacity() * size_of::<(u32, u32)>()
     }
 
@@ -417,6 +420,7 @@ impl Streams {
             (self.places, self.slots, self.free) = (Vec::new(), Vec::new(), Vec::new());
             self.touched = Vec::new();
             self.wire.block = Vec::new();
+            self.wire.last_head = super::send::LastHead::default();
             self.wire.encoder.shed();
         }
     }

@@ -87,7 +87,7 @@ impl Decoder {
     ///
     /// # Errors
     /// Then the decoder is of no more use, and `lines` is as it was.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self, block: &mut &[u8], lines: &mut Vec<u8>) -> Result<Option<Field>, Fault> {
         let Some((&first, rest)) = block.split_first() else { return Ok(None) };
         if first & 0x80 == 0 {

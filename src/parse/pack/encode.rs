@@ -15,6 +15,7 @@ pub struct Encoder {
     table: Table,
     most: u32,
     /// The size to use from the next block on, and the smallest one that was asked for since the last (RFC 7541 §4.2).
+    version: u32,
     next: u32,
     smallest: u32,
     /// Entries that were ever put in, modulo 256.
@@ -63,11 +64,12 @@ impl Encoder {
     pub fn new(most_table_bytes: u32) -> Encoder {
         let next = most_table_bytes.min(INITIAL_TABLE);
         let table = Table::new(INITIAL_TABLE);
-        Encoder { table, most: most_table_bytes, next, smallest: next, count: 0, slots: [0; SLOTS] }
+        Encoder { table, most: most_table_bytes, version: 0, next, smallest: next, count: 0, slots: [0; SLOTS] }
     }
 
     /// The peer's SETTINGS_HEADER_TABLE_SIZE: takes effect with the next block.
     pub fn limit(&mut self, peer_table_bytes: u32) {
+        self.version = self.version.wrapping_add(1);
         self.next = self.most.min(peer_table_bytes);
         self.smallest = self.smallest.min(self.next);
     }
@@ -157,7 +159,13 @@ impl Encoder {
         self.table.iter().position(is_it).map(|i| fixed::COUNT + 1 + i as u32)
     }
 
+    /// Changes with the table.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
     fn insert(&mut self, mark: u32, name: &[u8], value: &[u8]) {
+        self.version = self.version.wrapping_add(1);
         let Some(line) = self.table.insert(name.len(), value.len(), mark) else { return };
         let (its_name, rest) = line.split_at_mut(name.len());
         its_name.copy_from_slice(name);
