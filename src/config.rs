@@ -8,7 +8,7 @@ use crate::parse::h1::send::RESERVE;
 /// ```
 /// use vestibule::{Config, Limits};
 /// static CONFIG: Config = Config::new(Limits::DEFAULT);
-/// assert!(CONFIG.bound_bytes() < 8 << 20);
+/// assert!(CONFIG.bound_bytes() < 16 << 20);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
