@@ -12,7 +12,7 @@ use vestibule::{
     rehearsal,
 };
 
-#[path = "../src/fuzzing.rs"]
+#[path = "../src/fuzzing/mod.rs"]
 mod fuzzing;
 
 /// xorshift64*.

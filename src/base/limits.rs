@@ -113,6 +113,14 @@ limits! {
     GzipHeaderBytes, "gzip_header_bytes", Bytes, 4_096, 10, 65_536;
     /// Windows and state of a connection's decoders.
     DecoderPoolBytes, "decoder_pool_bytes", Bytes, 8_388_608, 65_536, 67_108_864;
+    /// The window that a zstd frame may ask for; RFC 9659 §3 allows 8 MiB over HTTP.
+    ZstdWindowBytes, "zstd_window_bytes", Bytes, 8_388_608, 1_024, 8_388_608;
+    /// The window that a brotli stream may ask for (RFC 7932 §9.1).
+    BrotliWindowBytes, "brotli_window_bytes", Bytes, 16_777_216, 1_024, 16_777_216;
+    /// State of a connection's encoders. A response that finds no room is sent without a coding.
+    EncoderPoolBytes, "encoder_pool_bytes", Bytes, 2_097_152, 0, 67_108_864;
+    /// Content that is shorter is not worth a coding.
+    EncodeFromBytes, "encode_from_bytes", Bytes, 512, 0, 1_048_576;
     /// Bodies gathered whole, of a connection.
     GatherBytes, "gather_bytes", Bytes, 1_048_576, 1_024, 268_435_456;
     /// Nesting of a JSON text.
@@ -125,6 +133,24 @@ limits! {
     JsonKeys, "json_keys", Count, 1_024, 1, 65_536;
     /// White space of a JSON text.
     JsonWhitespaceBytes, "json_whitespace_bytes", Bytes, 65_536, 0, 16_777_216;
+    /// Nesting of messages and groups in a Protobuf message.
+    ProtobufDepth, "protobuf_depth", Count, 64, 1, 256;
+    /// A Protobuf message, and one of a gRPC stream, once it is decompressed.
+    ProtobufMessageBytes, "protobuf_message_bytes", Bytes, 4_194_304, 16, 1_073_741_824;
+    /// Fields of a Protobuf message, those of the messages in it and the elements of packed ones included.
+    ProtobufElements, "protobuf_elements", Count, 65_536, 1, 16_777_216;
+    /// Names and values of a form, or of a query.
+    FormFields, "form_fields", Count, 1_000, 1, 1_000_000;
+    /// A name in a form, decoded.
+    FormNameBytes, "form_name_bytes", Bytes, 1_024, 16, 65_536;
+    /// A value in a form that is no file, decoded.
+    FormValueBytes, "form_value_bytes", Bytes, 65_536, 16, 268_435_456;
+    /// Parts of a multipart body.
+    Parts, "parts", Count, 128, 1, 65_536;
+    /// The header of one part: its lines with their ends.
+    PartHeadBytes, "part_head_bytes", Bytes, 4_096, 128, 65_536;
+    /// One file of a multipart body.
+    PartFileBytes, "part_file_bytes", Bytes, 1_048_576, 0, 1_099_511_627_776;
     /// HTTP/2: streams at once (RFC 9113 §5.1.2). Beyond it: REFUSED_STREAM.
     ConcurrentStreams, "concurrent_streams", Count, 100, 1, 1_000;
     /// HTTP/2: what a client may send on a stream at first; consumed promptly, the window grows to the connection's.

@@ -218,6 +218,7 @@ rules! {
     ZlibHeader: Message 400 PROTOCOL 0 "RFC 1950 §2.2" "the zlib header is malformed";
     ZlibTrailer: Message 400 PROTOCOL 0 "RFC 1950 §2.2" "the zlib checksum is wrong, or bytes follow it";
     DeflateData: Message 400 PROTOCOL 0 "RFC 1951 §3.2" "the compressed data is malformed";
+    // Content codings: brotli and zstd
     CodedTruncated: Message 400 PROTOCOL 0 "RFC 9110 §8.4" "the coded body ends too soon";
     // Text and JSON
     Utf8: Message 400 PROTOCOL 0 "RFC 3629 §3" "the text is not UTF-8";

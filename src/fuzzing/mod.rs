@@ -12,6 +12,16 @@ use crate::{Config, Connection, Event, Inbox, Instant, Limit, Limits, Outbox, Pa
 use std::sync::Arc;
 use std::vec::Vec;
 
+mod codings;
+mod forms;
+mod json_tokens;
+mod protobuf;
+
+pub use codings::{br, deflate, encode, zstd};
+pub use forms::{form, multipart};
+pub use json_tokens::json_tokens;
+pub use protobuf::{grpc, protobuf};
+
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A request's head: method, target, version, field lines.
