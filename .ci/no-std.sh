@@ -9,8 +9,9 @@ cd "$root"
 
 # A 32 bit ARM, a 32 bit RISC-V without 64 bit atomics, and a 64 bit machine.
 if [ $# -eq 0 ]; then set -- thumbv7em-none-eabihf riscv32imac-unknown-none-elf x86_64-unknown-linux-none; fi
-# From nothing up: plain HTTP/1.1 in the caller's memory; with an allocator; TLS, whose provider is the caller's.
-levels=("" alloc tls)
+# From nothing up: plain HTTP/1.1 in the caller's memory; with an allocator; TLS, whose provider is the caller's; all that
+# goes without std.
+levels=("" alloc tls tls,br,zstd,zlib-rs,br-encoder,simdutf8,prost)
 
 "$root/.ci/bare-metal.sh" "$@"
 

@@ -1,8 +1,10 @@
 //! What comes out of the machine. No type parameters: the storage was erased at the skin. Everything borrows, nothing is owned.
 
-use crate::base::{Span, Violation};
-use crate::parse::Id;
+use crate::base::{Misuse, Span, Violation};
+use crate::decode::media::MediaType;
+use crate::decode::text::charset;
 use crate::parse::h1::Version;
+use crate::parse::{Content, Id};
 use crate::reply::Reply;
 
 /// One thing that happened. Its loan ends with the next call of [`Turn::next`](crate::Turn::next), or with the turn.
@@ -75,6 +77,66 @@ pub struct Request<'a> {
     pub tls: Option<Session<'a>>,
     /// The handle that answers it.
     pub reply: Reply<'a>,
+}
+
+impl Request<'_> {
+    /// Which of these media types the content has: the place in `types` of the first one that fits. `application/json` fits itself,
+    /// whatever its parameters, `text/*` all of them, `*/*` everything. If none fits, the request is answered: 415, with an
+    /// `Accept` that says what is taken (RFC 9110 §15.5.16, §12.5.1), and nothing is left to do.
+    ///
+    /// No Content-Type, and no content, count as `application/octet-stream` (RFC 9110 §8.3). A Content-Type that cannot be read
+    /// fits nothing, and so does one whose charset is neither UTF-8 nor ASCII.
+    ///
+    /// ```
+    /// # use vestibule::*;
+    /// # fn handle(event: Event<'_>) -> Result<(), Misuse> {
+    /// if let Event::Request(mut request) = event {
+    ///     match request.takes(&["application/json", "application/x-www-form-urlencoded"])? {
+    ///         Some(kind) => { request.reply.set_tag(kind as u64).expect(Expect::Whole { max: 65_536 }); }
+    ///         None => {} // 415 has been said
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The 415 could not be written; see [`Reply::respond`].
+    pub fn takes(&mut self, types: &[&str]) -> Result<Option<usize>, Misuse> {
+        if let Some(place) = fits(self.head.fields, types) {
+            return Ok(Some(place));
+        }
+        let (mut list, mut length) = ([0; ACCEPT_BYTES], 0);
+        for element in types {
+            let separator = if length == 0 { "" } else { ", " };
+            let end = length + separator.len() + element.len();
+            // A list of what is taken need not be complete.
+            let Some(place) = list.get_mut(length..end) else { break };
+            let (before, here) = place.split_at_mut(separator.len());
+            before.copy_from_slice(separator.as_bytes());
+            here.copy_from_slice(element.as_bytes());
+            length = end;
+        }
+        let accept = list.get(..length).and_then(|list| core::str::from_utf8(list).ok()).unwrap_or_default();
+        let fields = [("accept", accept)];
+        self.reply.respond(415, if types.is_empty() { &[] } else { &fields }, Content::Whole(b""))?;
+        Ok(None)
+    }
+}
+
+/// How long the `Accept` of a 415 can be.
+const ACCEPT_BYTES: usize = 512;
+
+/// Which of the types the content of a request with these fields has.
+fn fits(fields: Fields<'_>, types: &[&str]) -> Option<usize> {
+    let mut values = fields.all("content-type");
+    let value = values.next().unwrap_or(b"application/octet-stream");
+    // RFC 9110 §8.3: one that stands twice is not known.
+    if values.next().is_some() {
+        return None;
+    }
+    let media = MediaType::parse(value).ok()?;
+    charset(value).ok()?;
+    types.iter().position(|range| media.is(range))
 }
 
 /// The parts of a request's head. `Copy`: keep it beside the handle while answering.

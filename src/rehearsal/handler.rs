@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 /// The handler of rehearsals: what it does is chosen by the path of the request, so that a script can ask for it.
 ///
 /// At once: `/early`, `/early-stream`, `/discard`, `/abort`, `/chunked`, `/sized/N`, `/short`, `/long`, `/status/N`, `/upgrade`,
-/// `/bad-field/KIND`, `/bad-trailer`. When the request is complete: `/whole/N`, `/job/N`, `/echo`, `/json`, `/inform`, `/close`,
+/// `/bad-field/KIND`, `/bad-trailer`, and 415 by `/typed` for what is neither JSON nor text. When the request is complete: `/whole/N`, `/job/N`, `/echo`, `/json`, `/inform`, `/close`,
 /// `/manual`, which gives back what it was lent, `/paused`, which does so when [`Handler::release`] says so, `/begin`, whose
 /// response begins at once; anything else is answered `ok`. When [`Handler::answer`] says so, and else never: `/never`, `/hold`, `/later/N`.
 #[derive(Default, Debug)]
@@ -132,7 +132,11 @@ impl Handler {
 }
 
 impl Exchange {
-    fn request(&mut self, request: Request<'_>) -> Result<(), Misuse> {
+    fn request(&mut self, mut request: Request<'_>) -> Result<(), Misuse> {
+        if request.head.path() == "/typed" && request.takes(&["application/json", "text/*"])?.is_none() {
+            self.over = true;
+            return Ok(());
+        }
         let Request { head, has_body, reply: mut own, .. } = request;
         let reply = &mut own;
         if is_tunnel(&head) {
