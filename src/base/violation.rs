@@ -239,6 +239,28 @@ rules! {
     JsonTooManyKeys: Message 400 PROTOCOL 0 "RFC 8259 §4" "a JSON object has too many keys" limit JsonKeys;
     JsonWhitespace: Message 400 PROTOCOL 0 "RFC 8259 §2" "the JSON text holds too much white space" limit JsonWhitespaceBytes;
     JsonShape: Message 400 PROTOCOL 0 "RFC 8259 §3" "the JSON text is not the value that was asked for";
+    // Media types and forms
+    MediaTypeSyntax: Message 400 PROTOCOL 0 "RFC 9110 §8.3.1" "the media type is malformed";
+    MediaTypeParameters: Message 400 PROTOCOL 0 "RFC 9110 §5.6.6" "the media type has more than 16 parameters";
+    MediaTypeParameterRepeated: Message 400 PROTOCOL 0 "RFC 6838 §4.3" "a parameter of the media type stands more than once";
+    MediaTypeUnsupported: Message 415 PROTOCOL 0 "RFC 9110 §15.5.16" "the media type is not one that is taken here";
+    FormEscape: Message 400 PROTOCOL 0 "WHATWG URL §5.1" "a percent sign in a form is not followed by two hexadecimal digits";
+    FormTooManyFields: Message 413 CANCEL 0 "WHATWG URL §5.1" "a form has too many fields" limit FormFields;
+    FormNameTooLong: Message 400 PROTOCOL 0 "WHATWG URL §5.1" "a name in a form is too long" limit FormNameBytes;
+    FormValueTooLong: Message 413 CANCEL 0 "RFC 9110 §15.5.14" "a value in a form is too long" limit FormValueBytes;
+    FormShape: Message 400 PROTOCOL 0 "WHATWG URL §5.1" "the form is not the value that was asked for";
+    MultipartBoundary: Message 400 PROTOCOL 0 "RFC 2046 §5.1.1" "the boundary of a multipart body is missing or malformed";
+    MultipartPreamble: Message 400 PROTOCOL 0 "RFC 2046 §5.1.1" "a multipart body does not begin with its boundary";
+    MultipartDelimiter: Message 400 PROTOCOL 0 "RFC 2046 §5.1.1" "a boundary is not followed by the end of its line";
+    MultipartTruncated: Message 400 PROTOCOL 0 "RFC 2046 §5.1.1" "a multipart body ends before its closing boundary";
+    MultipartEpilogue: Message 400 PROTOCOL 0 "RFC 2046 §5.1.1" "something follows the closing boundary of a multipart body";
+    MultipartTooManyParts: Message 413 CANCEL 0 "RFC 2046 §5.1" "a multipart body has too many parts" limit Parts;
+    PartHeadTooLarge: Message 400 PROTOCOL 0 "RFC 2046 §5.1" "the header of a part is too large" limit PartHeadBytes;
+    PartHeadOverHandler: Message 400 PROTOCOL 0 "RFC 2046 §5.1" "the header of a part is larger than what its handler keeps";
+    PartFieldSyntax: Message 400 PROTOCOL 0 "RFC 2046 §5.1" "a field line of a part is malformed";
+    PartDisposition: Message 400 PROTOCOL 0 "RFC 7578 §4.2" "Content-Disposition of a part is not form-data with one name, once";
+    PartTransferEncoding: Message 400 PROTOCOL 0 "RFC 7578 §4.7" "a part has a Content-Transfer-Encoding that codes it";
+    PartFileTooLarge: Message 413 CANCEL 0 "RFC 9110 §15.5.14" "a file of a multipart body is too large" limit PartFileBytes;
 }
 
 impl Rule {
@@ -348,7 +370,7 @@ mod tests {
         for &rule in Rule::ALL {
             let v = Violation::over(rule, 7, &Limits::DEFAULT);
             assert!((400..=505).contains(&v.status()), "{rule:?}");
-            assert!(v.section().starts_with("RFC "), "{rule:?}");
+            assert!(["RFC ", "WHATWG "].iter().any(|kind| v.section().starts_with(kind)), "{rule:?}");
             assert!(!v.text().is_empty());
             assert_eq!(v.limit().is_some(), v.value != 0, "{rule:?}");
         }

@@ -17,4 +17,5 @@ mod guard;
 #[cfg(feature = "alloc")]
 pub mod job;
 pub mod json;
+pub mod media;
 pub mod text;

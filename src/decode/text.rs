@@ -1,6 +1,7 @@
 //! In: text in any pieces, and the value of `Content-Type`. Out: whether it is UTF-8, and if not, the first byte that makes it
 //! so; whether its charset is one that we take. No allocation.
 
+use super::media::Cursor;
 use crate::base::{Rule, Violation};
 
 /// A validator of UTF-8 (RFC 3629 §4) that may be fed in any pieces.
@@ -126,109 +127,23 @@ impl Utf8 {
 /// # Errors
 /// [`Rule::CharsetUnsupported`] at the offset of the charset, or of the byte that is no media type, in `content_type`.
 pub fn charset(content_type: &[u8]) -> Result<(), Violation> {
-    let mut value = Cursor { bytes: content_type, at: 0 };
-    value.space();
-    if value.peek().is_none() {
+    let wrong = |at: usize| Violation::new(Rule::CharsetUnsupported, at as u64);
+    let mut cursor = Cursor::new(content_type);
+    if cursor.is_at_end() {
         return Ok(());
     }
-    value.token()?;
-    value.expect(b'/')?;
-    value.token()?;
+    cursor.essence().map_err(wrong)?;
     let mut seen = false;
-    loop {
-        value.space();
-        if value.peek().is_none() {
-            return Ok(());
-        }
-        value.expect(b';')?;
-        value.space();
-        // RFC 9110 §5.6.6: a parameter may be missing between semicolons.
-        if matches!(value.peek(), None | Some(b';')) {
-            continue;
-        }
-        let name = value.token()?;
-        value.expect(b'=')?;
-        let at = value.at;
-        let is_known = value.matches_any(&[b"utf-8", b"us-ascii"])?;
-        if name.eq_ignore_ascii_case(b"charset") {
+    while let Some(parameter) = cursor.parameter().map_err(wrong)? {
+        if parameter.name.eq_ignore_ascii_case("charset") {
+            let is_known = ["utf-8", "us-ascii"].iter().any(|known| parameter.value.eq_ignore_ascii_case(known));
             if seen || !is_known {
-                return Err(Violation::new(Rule::CharsetUnsupported, at as u64));
+                return Err(wrong(parameter.at));
             }
             seen = true;
         }
     }
-}
-
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn wrong<T>(&self) -> Result<T, Violation> {
-        Err(Violation::new(Rule::CharsetUnsupported, self.at as u64))
-    }
-
-    fn space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t')) {
-            self.at += 1;
-        }
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<(), Violation> {
-        if self.peek() != Some(byte) {
-            return self.wrong();
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    // RFC 9110 §5.6.2.
-    fn token(&mut self) -> Result<&'a [u8], Violation> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let is_tchar = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-        let length = rest.iter().take_while(|b| is_tchar(b)).count();
-        if length == 0 {
-            return self.wrong();
-        }
-        self.at += length;
-        Ok(rest.get(..length).unwrap_or_default())
-    }
-
-    /// Reads a token or a quoted string; says whether it is one of `words`, without case and once unquoted.
-    fn matches_any(&mut self, words: &[&[u8]; 2]) -> Result<bool, Violation> {
-        if self.peek() != Some(b'"') {
-            let token = self.token()?;
-            return Ok(words.iter().any(|word| token.eq_ignore_ascii_case(word)));
-        }
-        self.at += 1;
-        let (mut length, mut alike) = (0usize, [true; 2]);
-        loop {
-            let Some(mut byte) = self.peek() else { return self.wrong() };
-            if byte == b'"' {
-                self.at += 1;
-                return Ok(words.iter().zip(alike).any(|(word, alike)| alike && word.len() == length));
-            }
-            // RFC 9110 §5.6.4.
-            if byte == b'\\' {
-                self.at += 1;
-                let Some(quoted) = self.peek() else { return self.wrong() };
-                byte = quoted;
-            }
-            if (byte < 0x20 && byte != b'\t') || byte == 0x7f {
-                return self.wrong();
-            }
-            for (word, alike) in words.iter().zip(&mut alike) {
-                *alike &= word.get(length).is_some_and(|b| b.eq_ignore_ascii_case(&byte));
-            }
-            length += 1;
-            self.at += 1;
-        }
-    }
+    Ok(())
 }
 
 #[cfg(test)]
