@@ -137,6 +137,10 @@ impl<'a> Value<'a> {
         self.raw
     }
 
+    pub(super) const fn is_quoted(&self) -> bool {
+        self.quoted
+    }
+
     /// It as text, if it is UTF-8 and nothing in it has to be unquoted.
     pub fn as_str(&self) -> Option<&'a str> {
         let plain = !self.quoted || !self.raw.contains(&b'\\');

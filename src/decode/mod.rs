@@ -18,4 +18,5 @@ mod guard;
 pub mod job;
 pub mod json;
 pub mod media;
+pub mod multipart;
 pub mod text;
