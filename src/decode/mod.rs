@@ -12,6 +12,7 @@
 //! allocator; decoders and jobs do, for their windows.
 
 pub mod coding;
+pub mod form;
 #[cfg(feature = "alloc")]
 mod guard;
 #[cfg(feature = "alloc")]
