@@ -24,6 +24,9 @@ pub const fn pairs(form: &[u8]) -> Pairs<'_> {
     Pairs { form, at: 0 }
 }
 
+/// Name and value.
+type Pair<'a> = (Text<'a>, Text<'a>);
+
 /// The iterator that [`pairs`] gives: name and value, or once, and last, the rule that is broken.
 #[derive(Clone, Debug)]
 pub struct Pairs<'a> {
@@ -33,7 +36,7 @@ pub struct Pairs<'a> {
 
 impl<'a> Pairs<'a> {
     /// The next pair, and where it begins.
-    pub(super) fn next_at(&mut self) -> Option<(usize, Result<(Text<'a>, Text<'a>), Violation>)> {
+    pub(super) fn next_at(&mut self) -> Option<(usize, Result<Pair<'a>, Violation>)> {
         self.at += self.form.get(self.at..)?.iter().take_while(|b| **b == b'&').count();
         let start = self.at;
         let rest = self.form.get(start..).filter(|rest| !rest.is_empty())?;
@@ -47,7 +50,7 @@ impl<'a> Pairs<'a> {
 }
 
 impl<'a> Iterator for Pairs<'a> {
-    type Item = Result<(Text<'a>, Text<'a>), Violation>;
+    type Item = Result<Pair<'a>, Violation>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.next_at().map(|(_, pair)| pair)
