@@ -16,6 +16,8 @@ use vestibule_std::Service;
 const WHOLE: u32 = 1 << 20;
 /// The largest body that is given back.
 const ECHOED: u64 = 256 << 20;
+/// How much of an upload that is refused is still read.
+const DRAINED: u64 = 16 << 20;
 /// An echo up to this size is answered with its length; a longer one goes back in chunks while it comes.
 const HELD: usize = 32 << 10;
 /// The most that `/bytes/N` gives.
@@ -48,6 +50,11 @@ enum Act {
     },
     Inspect(Box<Inspection>),
     Upload(Box<Upload>),
+    /// The upload is refused. Many clients write all of it before they read, so this much of it is read and dropped first.
+    Refused {
+        violation: Violation,
+        left: u64,
+    },
     Bytes {
         sent: u64,
         of: u64,
@@ -205,15 +212,20 @@ impl Visit {
         if body.whole {
             return self.complete(&mut body.reply, body.bytes, site);
         }
-        if let Act::Upload(upload) = &mut self.act {
-            return match upload.feed(body.bytes, false, &site.limits) {
-                Err(violation) => {
-                    body.reply.discard();
-                    self.refuse(&mut body.reply, &violation)
-                }
-                Ok(()) if body.last => self.complete(&mut body.reply, b"", site),
-                Ok(()) => Ok(()),
-            };
+        if let Act::Upload(upload) = &mut self.act
+            && let Err(violation) = upload.feed(body.bytes, false, &site.limits)
+        {
+            self.act = Act::Refused { violation, left: DRAINED };
+        }
+        match &mut self.act {
+            Act::Refused { left, .. } => {
+                *left = left.saturating_sub(body.bytes.len() as u64);
+                let enough = body.last || *left == 0;
+                return if enough { self.complete(&mut body.reply, b"", site) } else { Ok(()) };
+            }
+            Act::Upload(_) if body.last => return self.complete(&mut body.reply, b"", site),
+            Act::Upload(_) => return Ok(()),
+            _ => {}
         }
         if self.entry.body_bytes > ECHOED {
             self.over = true; // it was longer than declared, or nothing was
@@ -239,6 +251,10 @@ impl Visit {
             Act::Inspect(inspection) => {
                 let (status, text) = inspection.answer(whole, &site.limits);
                 self.answer(reply, status, &[JSON], &text)
+            }
+            Act::Refused { violation, .. } => {
+                reply.discard();
+                self.refuse(reply, &violation)
             }
             Act::Upload(mut upload) => {
                 if let Err(violation) = upload.feed(whole, true, &site.limits) {
