@@ -1,5 +1,6 @@
-//! `application/x-www-form-urlencoded` (WHATWG URL §5.1): forms cut anywhere, damaged anywhere, against their limits, and against
-//! the standard's own algorithm in another crate. The reader in pieces and the one of whole forms must always agree.
+//! `application/x-www-form-urlencoded` (WHATWG URL §5.1): forms cut anywhere, damaged anywhere, against their limits,
+//! and against the standard's own algorithm in another crate. The reader in pieces and the one of whole forms must
+//! always agree.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::{Duration, Instant};
@@ -49,7 +50,8 @@ fn read_with(limits: &Limits, scratch: usize, pieces: &[&[u8]]) -> Outcome {
     unreachable!("the last piece ends it")
 }
 
-/// Reads a form whole, by each one to five bytes, and cut once anywhere, with little memory and much; it must be told the same.
+/// Reads a form whole, by each one to five bytes, and cut once anywhere, with little memory and much; it must be told
+/// the same.
 fn read_split(limits: &Limits, form: &[u8]) -> Outcome {
     let whole = read_with(limits, 4_096, &[form]);
     for size in 1..6 {

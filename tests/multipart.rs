@@ -1,5 +1,5 @@
-//! `multipart/form-data` (RFC 7578, RFC 2046 §5.1): bodies as clients send them, cut anywhere, damaged anywhere, against their
-//! limits, and against another reader.
+//! `multipart/form-data` (RFC 7578, RFC 2046 §5.1): bodies as clients send them, cut anywhere, damaged anywhere,
+//! against their limits, and against another reader.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::{Duration, Instant};

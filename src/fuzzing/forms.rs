@@ -61,8 +61,8 @@ fn form_in(text: &[u8], size: usize, room: usize, limits: &Limits) -> (Pairs, Re
 /// Name, file name, content.
 type Parts = Vec<(String, Option<String>, Vec<u8>)>;
 
-/// A multipart body gives the same parts however it is cut, and what is taken has the content that a plain search finds. The
-/// boundary is `b`. One choice: the size of the pieces.
+/// A multipart body gives the same parts however it is cut, and what is taken has the content that a plain search
+/// finds. The boundary is `b`. One choice: the size of the pieces.
 pub fn multipart(data: &[u8]) {
     let ([size], body) = choices(data);
     let whole = multipart_in(body, body.len().max(1));

@@ -228,7 +228,7 @@ impl Visit {
             _ => {}
         }
         if self.entry.body_bytes > ECHOED {
-            self.over = true; // it was longer than declared, or nothing was
+            self.over = true; // its length was not declared, or it is coded
             body.reply.abort();
             return Ok(());
         }

@@ -127,7 +127,8 @@ impl<'a> Text<'a> {
         core::str::from_utf8(self.0).ok().filter(|_| !coded)
     }
 
-    /// It, decoded, at the front of `buf`; `None` if it does not fit. As many bytes as it was sent with are always enough.
+    /// It, decoded, at the front of `buf`; `None` if it does not fit. As many bytes as it was sent with are always
+    /// enough.
     pub fn copy_to<'b>(&self, buf: &'b mut [u8]) -> Option<&'b str> {
         let mut length = 0;
         for byte in self.bytes() {

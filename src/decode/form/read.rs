@@ -1,7 +1,7 @@
 //! In: a whole form. Out: the value that a type makes of it, through serde.
 //!
-//! A first pass checks every pair and notes where each begins; then the notes are sorted by name, so that what stands under
-//! one name is together, wherever it stood. No hash, so nothing to flood.
+//! A first pass checks every pair and notes where each begins; then the notes are sorted by name, so that what stands
+//! under one name is together, wherever it stood. No hash, so nothing to flood.
 
 use core::cmp::Ordering;
 

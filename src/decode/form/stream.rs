@@ -20,8 +20,8 @@ pub enum Event<'a> {
 
 /// A reader of an `application/x-www-form-urlencoded` body.
 ///
-/// `S` is memory for one name, and for a part of a value: `[u8; N]`, `Vec<u8>`, `&mut [u8]`. [`Limit::FormNameBytes`] bytes are
-/// enough for every name. Values are cut as the body and the memory are, never inside a character.
+/// `S` is memory for one name, and for a part of a value: `[u8; N]`, `Vec<u8>`, `&mut [u8]`. [`Limit::FormNameBytes`]
+/// bytes are enough for every name. Values are cut as the body and the memory are, never inside a character.
 ///
 /// ```
 /// use vestibule::Limits;
@@ -54,14 +54,15 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Form<S> {
         Form { scratch, reader: Reader::new() }
     }
 
-    /// The next event. `piece` is shortened by what was read of it; `None` says that it is empty and that more must come. With
-    /// `last` nothing comes after it: then there is an event or an error, and at the end [`Event::End`], again and again.
+    /// The next event. `piece` is shortened by what was read of it; `None` says that it is empty and that more must
+    /// come. With `last` nothing comes after it: then there is an event or an error, and at the end [`Event::End`],
+    /// again and again.
     ///
     /// # Errors
     /// [`Rule::FormEscape`] at the byte that is no hexadecimal digit; [`Rule::Utf8`] at the byte, or the percent sign, that
-    /// shows it; [`Rule::FormTooManyFields`], [`Rule::FormNameTooLong`], [`Rule::FormValueTooLong`] at the first byte or escape beyond;
-    /// [`Rule::BodyOverHandler`], with the size of the memory, if a name does not fit it, or not even a character. The same
-    /// again from then on. What came before is told before.
+    /// shows it; [`Rule::FormTooManyFields`], [`Rule::FormNameTooLong`], [`Rule::FormValueTooLong`] at the first byte
+    /// or escape beyond; [`Rule::BodyOverHandler`], with the size of the memory, if a name does not fit it, or not even
+    /// a character. The same again from then on. What came before is told before.
     pub fn next(&mut self, piece: &mut &[u8], last: bool, limits: &Limits) -> Result<Option<Event<'_>>, Violation> {
         let step = self.reader.next(piece, last, self.scratch.as_mut(), limits)?;
         let text = |length: usize| {
@@ -161,7 +162,8 @@ impl Reader {
     fn next(&mut self, piece: &mut &[u8], last: bool, scratch: &mut [u8], limits: &Limits) -> Result<Step, Violation> {
         // What was told makes room; what is left is the beginning of a character.
         if self.told > 0 {
-            let left = self.told.min(self.held)..self.held.min(scratch.len());
+            let end = self.held.min(scratch.len());
+            let left = self.told.min(end)..end;
             self.held = left.len();
             scratch.copy_within(left, 0);
             self.told = 0;
@@ -298,7 +300,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes decoded bytes, as many as may be and fit, at least one; says how many. `at` is where the first of them stands.
+    /// Takes decoded bytes, as many as may be and fit, at least one; says how many. `at` is where the first of them
+    /// stands.
     fn push(&mut self, bytes: &[u8], at: u64, scratch: &mut [u8], limits: &Limits) -> Result<usize, Stop> {
         let (limit, rule) = match self.state {
             State::Name => (Limit::FormNameBytes, Rule::FormNameTooLong),

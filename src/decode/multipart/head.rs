@@ -1,5 +1,5 @@
-//! In: the header of a part, whole. Out: where its name, its file name and its type stand; or the rule that it breaks, and
-//! where.
+//! In: the header of a part, whole. Out: where its name, its file name and its type stand; or the rule that it breaks,
+//! and where.
 
 use super::{Part, PartFields};
 use crate::base::{Limit, Limits, Rule, Violation};
@@ -31,8 +31,8 @@ impl Spans {
     }
 }
 
-/// Reads the header that lies in the first `length` bytes of `scratch`, with its lines already known to be lines. Behind it,
-/// names with escapes are unescaped. `at` is where the header begins in the body.
+/// Reads the header that lies in the first `length` bytes of `scratch`, with its lines already known to be lines.
+/// Behind it, names with escapes are unescaped. `at` is where the header begins in the body.
 pub(super) fn read(scratch: &mut [u8], length: usize, at: u64, limits: &Limits) -> Result<Spans, Violation> {
     let capacity = scratch.len();
     let (head, free) = scratch.split_at_mut_checked(length).unwrap_or_default();
@@ -155,8 +155,9 @@ impl Words<'_> {
     }
 }
 
-/// The bytes of a name or a file name as browsers escape them (WHATWG HTML, "multipart/form-data encoding algorithm"): `%22`, `%0D` and `%0A` for
-/// what cannot stand between quotes, and as RFC 2045 quotes: `\"` and `\\`. Any other percent sign or backslash is itself.
+/// The bytes of a name or a file name as browsers escape them (WHATWG HTML, "multipart/form-data encoding algorithm"):
+/// `%22`, `%0D` and `%0A` for what cannot stand between quotes, and as RFC 2045 quotes: `\"` and `\\`. Any other
+/// percent sign or backslash is itself.
 struct Escapes<'a> {
     raw: &'a [u8],
     at: usize,

@@ -1,5 +1,5 @@
-//! In: a `multipart/form-data` body in any pieces, and memory for one header. Out: its parts, their headers whole, their content as it
-//! comes; or the rule that it breaks, and where. No allocation.
+//! In: a `multipart/form-data` body in any pieces, and memory for one header. Out: its parts, their headers whole,
+//! their content as it comes; or the rule that it breaks, and where. No allocation.
 //!
 //! ```text
 //!  --boundary CRLF                    |
@@ -12,14 +12,18 @@
 //!
 //! What is taken is RFC 7578 over RFC 2046 §5.1, and where these let readers differ, the strict side of it:
 //!
-//! - Nothing stands before the first boundary but an empty preamble (CRLF), and nothing follows the last one but an end of line.
-//!   RFC 2046 has readers ignore both; no client fills them, and what one reader ignores another may take for a part.
-//! - A line that begins with the boundary is a delimiter. If anything but white space follows on it, it is refused: RFC 2046
-//!   compares the beginning of the line, others all of it. So is content that begins with a boundary without a CRLF before it.
-//! - Every line of a header ends with CRLF, none is folded, none holds a control byte. Content-Disposition stands once, is `form-data` and has one
-//!   `name`. `filename*` is passed over beside `filename`, and refused alone. A Content-Transfer-Encoding that codes is refused.
-//! - In names and file names `%22`, `%0D`, `%0A`, `\"` and `\\` are unescaped, as browsers and others write them; the bytes must
-//!   be UTF-8. They may so hold line ends and quotes: they are for reading, and neither for logs nor for file systems.
+//! - Nothing stands before the first boundary but an empty preamble (CRLF), and nothing follows the last one but an end
+//!   of line. RFC 2046 has readers ignore both; no client fills them, and what one reader ignores another may take for
+//!   a part.
+//! - A line that begins with the boundary is a delimiter. If anything but white space follows on it, it is refused: RFC
+//!   2046 compares the beginning of the line, others all of it. So is content that begins with a boundary without a
+//!   CRLF before it.
+//! - Every line of a header ends with CRLF, none is folded, none holds a control byte. Content-Disposition stands once,
+//!   is `form-data` and has one `name`. `filename*` is passed over beside `filename`, and refused alone. A
+//!   Content-Transfer-Encoding that codes is refused.
+//! - In names and file names `%22`, `%0D`, `%0A`, `\"` and `\\` are unescaped, as browsers and others write them; the
+//!   bytes must be UTF-8. They may so hold line ends and quotes: they are for reading, and neither for logs nor for
+//!   file systems.
 //! - A part named `_charset_` (RFC 7578 §4.6) must say `utf-8`.
 //! - A part with a file name is a file. Parts inside parts (RFC 7578 §4.3) are content like any other.
 
@@ -42,7 +46,8 @@ const CRLF: usize = 2;
 pub enum Event<'a> {
     /// A part begins: its header.
     Part(Part<'a>),
-    /// Some of its content, lent from the piece; what looked like a boundary and was none, up to 73 bytes of it, from here.
+    /// Some of its content, lent from the piece; what looked like a boundary and was none, up to 73 bytes of it, from
+    /// here.
     Data(&'a [u8]),
     /// It ended.
     PartEnd,
@@ -111,9 +116,9 @@ impl<'a> Iterator for PartFields<'a> {
 
 /// A reader of a `multipart/form-data` body.
 ///
-/// `S` is memory for one header at a time: `[u8; N]`, `Vec<u8>`, `&mut [u8]`. [`Limit::PartHeadBytes`] bytes are enough for every
-/// header, and twice as many for every header with escapes in its names; 1 KiB does for those that are sent. What is refused
-/// for want of memory depends on its size alone, never on how the body was cut.
+/// `S` is memory for one header at a time: `[u8; N]`, `Vec<u8>`, `&mut [u8]`. [`Limit::PartHeadBytes`] bytes are enough
+/// for every header, and twice as many for every header with escapes in its names; 1 KiB does for those that are sent.
+/// What is refused for want of memory depends on its size alone, never on how the body was cut.
 ///
 /// ```
 /// use vestibule::Limits;
@@ -162,8 +167,9 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Multipart<S> {
         Ok(Multipart { scratch, reader })
     }
 
-    /// The next event. `piece` is shortened by what was read of it; `None` says that it is empty and that more must come. With
-    /// `last` nothing comes after it: then there is an event or an error, and at the end [`Event::End`], again and again.
+    /// The next event. `piece` is shortened by what was read of it; `None` says that it is empty and that more must
+    /// come. With `last` nothing comes after it: then there is an event or an error, and at the end [`Event::End`],
+    /// again and again.
     ///
     /// # Errors
     /// One of the rules of this module's beginning, at its offset in the body; the same again from then on.

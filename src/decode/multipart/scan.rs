@@ -1,5 +1,5 @@
-//! In: bytes of a part and the delimiter that ends it. Out: how many of them are surely content, and how much of a delimiter
-//! follows.
+//! In: bytes of a part and the delimiter that ends it. Out: how many of them are surely content, and how much of a
+//! delimiter follows.
 
 /// What was found in some bytes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -14,9 +14,9 @@ const BLOCK: usize = 64;
 
 /// Looks for `CR LF "--" boundary`.
 ///
-/// A delimiter holds one CR, its first byte: two candidates never overlap, so nothing is compared twice and the work is linear.
-/// Most of the bytes are only looked at by blocks, for a CR with a dash two bytes later, in a loop that compilers turn
-/// into vector instructions. Lines of text end with CR LF often, and then seldom begin with a dash.
+/// A delimiter holds one CR, its first byte: two candidates never overlap, so nothing is compared twice and the work is
+/// linear. Most of the bytes are only looked at by blocks, for a CR with a dash two bytes later, in a loop that
+/// compilers turn into vector instructions. Lines of text end with CR LF often, and then seldom begin with a dash.
 pub(super) fn find(bytes: &[u8], delimiter: &[u8]) -> Found {
     let mut at = 0;
     while at < bytes.len() {
