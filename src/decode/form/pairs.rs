@@ -69,11 +69,14 @@ pub(super) fn value_at(form: &[u8], at: usize) -> Text<'_> {
 }
 
 fn until(bytes: &[u8], end: u8) -> &[u8] {
-    bytes.split(|b| *b == end).next().unwrap_or_default()
+    bytes.get(..bytes.iter().position(|b| *b == end).unwrap_or(bytes.len())).unwrap_or_default()
 }
 
 /// Escapes are escapes, and what they mean is UTF-8. `at` is where `raw` begins.
 fn check(raw: &[u8], at: usize) -> Result<(), Violation> {
+    if raw.is_ascii() && !raw.contains(&b'%') {
+        return Ok(());
+    }
     let (mut utf8, mut decoded, mut place) = (Utf8::new(), 0, 0);
     let fault = |rule: Rule, place: usize| Violation::new(rule, (at + place) as u64);
     while let Some(rest) = raw.get(place..).filter(|rest| !rest.is_empty()) {
@@ -130,10 +133,20 @@ impl<'a> Text<'a> {
     /// It, decoded, at the front of `buf`; `None` if it does not fit. As many bytes as it was sent with are always
     /// enough.
     pub fn copy_to<'b>(&self, buf: &'b mut [u8]) -> Option<&'b str> {
-        let mut length = 0;
-        for byte in self.bytes() {
-            *buf.get_mut(length)? = byte;
-            length += 1;
+        let (mut raw, mut length) = (self.0, 0);
+        while !raw.is_empty() {
+            let run = until(raw, b'%');
+            let places = buf.get_mut(length..)?.get_mut(..run.len())?;
+            for (place, byte) in places.iter_mut().zip(run) {
+                *place = if *byte == b'+' { b' ' } else { *byte };
+            }
+            length += run.len();
+            let mut escape = Decoded { raw: raw.get(run.len()..)? };
+            if let Some(byte) = escape.next() {
+                *buf.get_mut(length)? = byte;
+                length += 1;
+            }
+            raw = escape.raw;
         }
         core::str::from_utf8(buf.get(..length)?).ok()
     }

@@ -284,12 +284,9 @@ impl Reader {
                 self.escape = Escape::No;
             }
             (Escape::No, b'%') => self.escape = Escape::Percent,
-            (Escape::No, b'+') => {
-                self.push(b" ", self.at, scratch, limits)?;
-            }
             (Escape::No, _) => {
                 let in_name = self.state == State::Name;
-                let ends = |b: &u8| matches!(b, b'%' | b'+' | b'&') || *b == b'=' && in_name;
+                let ends = |b: &u8| matches!(b, b'%' | b'&') || *b == b'=' && in_name;
                 let run = piece.get(..piece.iter().position(ends).unwrap_or(piece.len())).unwrap_or_default();
                 let n = self.push(run, self.at, scratch, limits)?;
                 self.skip(piece, n);
@@ -300,9 +297,10 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes decoded bytes, as many as may be and fit, at least one; says how many. `at` is where the first of them
-    /// stands.
+    /// Takes bytes, as many as may be and fit, at least one; says how many. `at` is where the first of them stands. They
+    /// are a byte from an escape, or a run of what is plain but for plus signs.
     fn push(&mut self, bytes: &[u8], at: u64, scratch: &mut [u8], limits: &Limits) -> Result<usize, Stop> {
+        let plus = self.escape == Escape::No;
         let (limit, rule) = match self.state {
             State::Name => (Limit::FormNameBytes, Rule::FormNameTooLong),
             _ => (Limit::FormValueBytes, Rule::FormValueTooLong),
@@ -317,7 +315,7 @@ impl Reader {
         let bad = self.utf8.push(bytes).err().map(|bad| bad.at.saturating_sub(self.count));
         let good = bad.map_or(length, |bad| usize::try_from(bad).unwrap_or(length));
         for (place, byte) in free.iter_mut().zip(bytes.iter().take(good)) {
-            *place = *byte;
+            *place = if plus && *byte == b'+' { b' ' } else { *byte };
         }
         self.held += good;
         self.count = self.count.saturating_add(good as u64);
