@@ -143,6 +143,16 @@ fn json() {
 }
 
 #[test]
+fn form() {
+    replay("form", 1, 6_000, fuzzing::form);
+}
+
+#[test]
+fn multipart() {
+    replay("multipart", 1, 6_000, fuzzing::multipart);
+}
+
+#[test]
 fn tls_records() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();

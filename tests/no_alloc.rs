@@ -173,6 +173,42 @@ fn http_1_needs_no_allocator() {
 }
 
 /// Without an allocator what does not fit the inbox whole cannot be gathered, and codings are unknown.
+/// Forms of both kinds, in pieces, whole and typed.
+#[test]
+fn forms_need_no_allocator() {
+    use vestibule::decode::{form, media::MediaType, multipart};
+
+    #[derive(serde::Deserialize)]
+    struct Tea<'a> {
+        name: &'a str,
+        cups: [u8; 2],
+    }
+
+    let text = b"cups=2&name=t%C3%A9+chaud&cups=3";
+    let body = b"--b\r\nContent-Disposition: form-data; name=\"a%22\"; filename=\"b\"\r\n\r\none\r\n--two\r\n--b--";
+    let mut sum = (0, 0, 0);
+    let cost = allocations(|| {
+        let mut scratch = [0; 64];
+        let tea: Tea<'_> = form::from_slice(text, &Limits::DEFAULT, &mut scratch).expect("it is one");
+        assert_eq!((tea.name, tea.cups), ("t\u{e9} chaud", [2, 3]));
+        sum.0 = form::pairs(text).filter(|pair| pair.is_ok_and(|(name, _)| name == "cups")).count();
+        let mut reader = form::Form::new([0; 64]);
+        let content_type = MediaType::parse(b"multipart/form-data; boundary=\"b\"").expect("it is one");
+        let mut parts = multipart::Multipart::new(&content_type, [0; 256]).expect("it is one");
+        for mut piece in text.chunks(3) {
+            while let Some(event) = reader.next(&mut piece, false, &Limits::DEFAULT).expect("it is good") {
+                sum.1 += usize::from(matches!(event, form::Event::Name(_)));
+            }
+        }
+        for mut piece in body.chunks(3) {
+            while let Some(event) = parts.next(&mut piece, false, &Limits::DEFAULT).expect("it is good") {
+                sum.2 += if let multipart::Event::Data(bytes) = event { bytes.len() } else { 0 };
+            }
+        }
+    });
+    assert_eq!((cost, sum), (0, (2, 3, 10)));
+}
+
 #[test]
 #[cfg(not(feature = "alloc"))]
 fn what_needs_an_allocator_is_refused_without_one() {

@@ -1,5 +1,5 @@
-//! In: the value of a `Content-Type`. Out: the type, the subtype and the parameters in it, compared as the RFC wants it and
-//! unquoted as they are read; or the byte at which it is no media type. No allocation.
+//! In: the value of a `Content-Type`. Out: the type, the subtype and the parameters in it, compared as the RFC wants it
+//! and unquoted as they are read; or the byte at which it is no media type. No allocation.
 
 use crate::base::{Rule, Violation};
 
@@ -8,8 +8,8 @@ pub const PARAMETERS: usize = 16;
 
 /// A media type (RFC 9110 §8.3.1): `type "/" subtype *( OWS ";" OWS [ parameter ] )`.
 ///
-/// It borrows from the field's value, was checked whole, and costs nothing to copy. Types, subtypes and names of parameters are
-/// compared without case; values of parameters as their definition says, so the caller chooses.
+/// It borrows from the field's value, was checked whole, and costs nothing to copy. Types, subtypes and names of
+/// parameters are compared without case; values of parameters as their definition says, so the caller chooses.
 ///
 /// ```
 /// use vestibule::decode::media::MediaType;
@@ -75,8 +75,8 @@ impl<'a> MediaType<'a> {
         self.suffix().is_some_and(|is| is.eq_ignore_ascii_case(suffix))
     }
 
-    /// Whether it is that type, or in that range (RFC 9110 §12.5.1): `text/html`, `text/*`, `*/*`; without case. Parameters
-    /// are not looked at.
+    /// Whether it is that type, or in that range (RFC 9110 §12.5.1): `text/html`, `text/*`, `*/*`; without case.
+    /// Parameters are not looked at.
     pub fn is(&self, range: &str) -> bool {
         match range.split_once('/') {
             Some(("*", "*")) => true,
@@ -117,8 +117,8 @@ impl<'a> Iterator for Parameters<'a> {
     }
 }
 
-/// The value of a parameter: a token, or a quoted string that is unquoted as it is read (RFC 9110 §5.6.4, §5.6.6). A quoted
-/// string may hold any bytes from 0x80 on; what they mean, its definition says.
+/// The value of a parameter: a token, or a quoted string that is unquoted as it is read (RFC 9110 §5.6.4, §5.6.6). A
+/// quoted string may hold any bytes from 0x80 on; what they mean, its definition says.
 #[derive(Copy, Clone)]
 pub struct Value<'a> {
     /// Without the quotes around it.
@@ -135,6 +135,10 @@ impl<'a> Value<'a> {
     /// As it was sent, without the quotes around it; what a backslash stands before is not unquoted.
     pub const fn raw(&self) -> &'a [u8] {
         self.raw
+    }
+
+    pub(super) const fn is_quoted(&self) -> bool {
+        self.quoted
     }
 
     /// It as text, if it is UTF-8 and nothing in it has to be unquoted.

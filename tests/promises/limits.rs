@@ -126,6 +126,12 @@ const ELSEWHERE: &[(Limit, &str)] = &[
     (Limit::JsonKeyBytes, "tests/json.rs"),
     (Limit::JsonKeys, "tests/json.rs"),
     (Limit::JsonWhitespaceBytes, "tests/json.rs"),
+    (Limit::FormFields, "tests/form.rs"),
+    (Limit::FormNameBytes, "tests/form.rs, tests/multipart.rs"),
+    (Limit::FormValueBytes, "tests/form.rs, tests/multipart.rs"),
+    (Limit::Parts, "tests/multipart.rs"),
+    (Limit::PartHeadBytes, "tests/multipart.rs"),
+    (Limit::PartFileBytes, "tests/multipart.rs"),
 ];
 
 fn play(limit: Limit, value: u64, wire: &[u8], pieces: Pieces) -> String {

@@ -9,6 +9,7 @@ mod page;
 mod replay;
 mod routes;
 mod serve;
+mod upload;
 
 use args::Command;
 use std::io::Write;

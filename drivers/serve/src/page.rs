@@ -66,6 +66,10 @@ impl Entry {
 }
 
 impl Site {
+    pub(crate) fn new(limits: Limits) -> Site {
+        Site { limits, ..Site::default() }
+    }
+
     /// The ports are open.
     pub(crate) fn open_at(&self, http: SocketAddr, https: SocketAddr) {
         let _ = self.addrs.set((http, https));
@@ -193,8 +197,9 @@ This page came to you over its six stages:</p>
 <li><b>Read</b>: bytes land in one buffer; heads, bodies and readers that are too slow are given up.</li>
 <li><b>Decrypt</b>: TLS 1.3 records are opened in the place where they lie.</li>
 <li><b>Parse</b>: HTTP/1.1 and HTTP/2, strictly; a broken rule is named and answered once.</li>
-<li><b>Decode</b>: gzip and deflate under caps, UTF-8, JSON.</li>
-<li><b>Process</b>: these routes: <code>/hello</code>, <code>/inspect</code>, <code>/echo</code>, <code>/bytes/N</code>.</li>
+<li><b>Decode</b>: gzip and deflate under caps, UTF-8, JSON, forms and uploads.</li>
+<li><b>Process</b>: these routes: <code>/hello</code>, <code>/inspect</code>, <code>/echo</code>, <code>/bytes/N</code>,
+and <a href="/upload"><code>/upload</code></a>, a form for files.</li>
 </ol>
 <h2>What to try</h2>
 <pre>
@@ -204,6 +209,28 @@ const TABLE: &str = "<div class=\"wide\"><table>\n<thead><tr><th class=\"n\">s a
 <th class=\"n\">body bytes<th class=\"n\">sent bytes</thead>\n<tbody>\n";
 
 const BOTTOM: &str = "</tbody></table></div>\n</html>\n";
+
+/// The form of `GET /upload`.
+pub(crate) const UPLOAD: &str = r#"<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>vestibule: upload</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 40rem; margin: 2rem auto; padding: 0 1rem; }
+label { display: block; margin: 1rem 0; }
+</style>
+<h1>Upload</h1>
+<p>What is sent is read as it comes: each part is counted and summed, and nothing of it is kept. The answer is JSON.</p>
+<form method="post" action="/upload" enctype="multipart/form-data">
+<label>A note <input name="note"></label>
+<label>Files <input type="file" name="file" multiple></label>
+<button>Send</button>
+</form>
+<p><a href="/">Back</a></p>
+</html>
+"#;
 
 #[cfg(test)]
 mod tests {

@@ -1,17 +1,23 @@
 //! In: the events of one connection. Out: the answers of the program's routes, to as many exchanges at once as there
 //! are.
 //!
-//! `GET /`, `GET /hello`, `GET /bytes/N`, `GET` or `POST /inspect`, `POST /echo`.
+//! `GET /`, `GET /hello`, `GET /bytes/N`, `GET` or `POST /inspect`, `POST /echo`, `GET` or `POST /upload`.
 
 use crate::inspect::{About, Inspection};
-use crate::page::{Entry, Site};
+use crate::page::{Entry, Site, UPLOAD};
+use crate::upload::{Upload, tell};
+use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use vestibule::{Body, Content, Event, Expect, Head, Id, Misuse, Reply, Request, Session};
+use vestibule::{Body, Content, Event, Expect, Head, Id, Misuse, Reply, Request, Session, Violation};
 use vestibule_std::Service;
 
 /// The largest body that is taken whole.
 const WHOLE: u32 = 1 << 20;
+/// The largest body that is given back.
+const ECHOED: u64 = 256 << 20;
+/// How much of an upload that is refused is still read.
+const DRAINED: u64 = 16 << 20;
 /// An echo up to this size is answered with its length; a longer one goes back in chunks while it comes.
 const HELD: usize = 32 << 10;
 /// The most that `/bytes/N` gives.
@@ -43,6 +49,12 @@ enum Act {
         complete: bool,
     },
     Inspect(Box<Inspection>),
+    Upload(Box<Upload>),
+    /// The upload is refused. Many clients write all of it before they read, so this much of it is read and dropped first.
+    Refused {
+        violation: Violation,
+        left: u64,
+    },
     Bytes {
         sent: u64,
         of: u64,
@@ -114,12 +126,12 @@ impl Visitor {
         let path = head.path();
         let allowed = match path {
             "/echo" => "POST",
-            "/inspect" => "GET, HEAD, POST",
+            "/inspect" | "/upload" => "GET, HEAD, POST",
             _ => "GET, HEAD",
         };
         let bytes = path.strip_prefix("/bytes/").and_then(number);
-        if bytes.is_none() && !matches!(path, "/" | "/hello" | "/echo" | "/inspect") {
-            let hint = "There is /, /hello, /inspect, /echo (POST) and /bytes/N, with N up to 2^40.\n";
+        if bytes.is_none() && !matches!(path, "/" | "/hello" | "/echo" | "/inspect" | "/upload") {
+            let hint = "There is /, /hello, /inspect, /upload, /echo (POST) and /bytes/N, with N up to 2^40.\n";
             return visit.answer(reply, 404, &[TEXT], hint.as_bytes());
         }
         if !allowed.split(", ").any(|method| method == head.method) {
@@ -128,15 +140,15 @@ impl Visitor {
         }
         match (path, bytes) {
             ("/hello", _) => visit.answer(reply, 200, &[TEXT], b"Hello, world!"),
-            ("/", _) => {
-                let page = self.site.page();
-                let policy = "default-src 'none'; style-src 'unsafe-inline'";
-                let fields = [
-                    ("content-type", "text/html; charset=utf-8"),
-                    ("cache-control", "no-store"),
-                    ("content-security-policy", policy),
-                ];
-                visit.answer(reply, 200, &fields, page.as_bytes())
+            ("/", _) => visit.page(reply, &self.site.page()),
+            ("/upload", _) if head.method != "POST" => visit.page(reply, UPLOAD),
+            ("/upload", _) => {
+                match Upload::new(head.fields.get("content-type"), &self.site.limits) {
+                    Ok(upload) => visit.act = Act::Upload(Box::new(upload)),
+                    Err(violation) => return visit.refuse(reply, &violation),
+                }
+                reply.expect(Expect::Stream);
+                if has_body { Ok(()) } else { visit.complete(reply, b"", &self.site) }
             }
             ("/inspect", _) => {
                 let open = self.visits.iter().flatten().count();
@@ -144,6 +156,10 @@ impl Visitor {
                 visit.act = Act::Inspect(Box::new(Inspection::new(head, tls, has_body, &connection)));
                 reply.expect(Expect::Whole { max: WHOLE });
                 if has_body { Ok(()) } else { visit.complete(reply, b"", &self.site) }
+            }
+            ("/echo", _) if head.fields.text("content-length").and_then(number).is_some_and(|n| n > ECHOED) => {
+                let hint = format!("This gives back {ECHOED} bytes at most.\n");
+                visit.answer(reply, 413, &[TEXT], hint.as_bytes())
             }
             ("/echo", _) => {
                 let content_type = head.fields.text("content-type").map(String::from);
@@ -196,6 +212,26 @@ impl Visit {
         if body.whole {
             return self.complete(&mut body.reply, body.bytes, site);
         }
+        if let Act::Upload(upload) = &mut self.act
+            && let Err(violation) = upload.feed(body.bytes, false, &site.limits)
+        {
+            self.act = Act::Refused { violation, left: DRAINED };
+        }
+        match &mut self.act {
+            Act::Refused { left, .. } => {
+                *left = left.saturating_sub(body.bytes.len() as u64);
+                let enough = body.last || *left == 0;
+                return if enough { self.complete(&mut body.reply, b"", site) } else { Ok(()) };
+            }
+            Act::Upload(_) if body.last => return self.complete(&mut body.reply, b"", site),
+            Act::Upload(_) => return Ok(()),
+            _ => {}
+        }
+        if self.entry.body_bytes > ECHOED {
+            self.over = true; // its length was not declared, or it is coded
+            body.reply.abort();
+            return Ok(());
+        }
         let Act::Echo { content_type, begun, .. } = &mut self.act else { return Ok(()) };
         self.rest.extend_from_slice(body.bytes);
         if body.last {
@@ -214,7 +250,18 @@ impl Visit {
         match std::mem::take(&mut self.act) {
             Act::Inspect(inspection) => {
                 let (status, text) = inspection.answer(whole, &site.limits);
-                self.answer(reply, status, &[("content-type", "application/json")], &text)
+                self.answer(reply, status, &[JSON], &text)
+            }
+            Act::Refused { violation, .. } => {
+                reply.discard();
+                self.refuse(reply, &violation)
+            }
+            Act::Upload(mut upload) => {
+                if let Err(violation) = upload.feed(whole, true, &site.limits) {
+                    return self.refuse(reply, &violation);
+                }
+                let told = json!({ "bytes": self.entry.body_bytes, "parts": upload.parts() });
+                self.answer(reply, 200, &[JSON], format!("{told:#}\n").as_bytes())
             }
             Act::Echo { content_type, begun: false, .. } => {
                 let body = std::mem::take(&mut self.rest);
@@ -229,6 +276,24 @@ impl Visit {
                 Ok(())
             }
         }
+    }
+
+    fn page(&mut self, reply: &mut Reply<'_>, page: &str) -> Result<(), Misuse> {
+        let policy = "default-src 'none'; style-src 'unsafe-inline'";
+        let fields = [
+            ("content-type", "text/html; charset=utf-8"),
+            ("cache-control", "no-store"),
+            ("content-security-policy", policy),
+        ];
+        self.answer(reply, 200, &fields, page.as_bytes())
+    }
+
+    /// A broken rule that the machine knows nothing of: its status, and which one it was.
+    fn refuse(&mut self, reply: &mut Reply<'_>, violation: &Violation) -> Result<(), Misuse> {
+        let told = format!("{:#}\n", json!({ "violation": tell(violation) }));
+        let accepted = ("accept", "multipart/form-data");
+        let fields = if violation.status() == 415 { &[JSON, accepted][..] } else { &[JSON][..] };
+        self.answer(reply, violation.status(), fields, told.as_bytes())
     }
 
     /// A complete response; what there is no room for now follows when there is.
@@ -305,6 +370,7 @@ impl Service for Visitor {
     }
 }
 
+const JSON: (&str, &str) = ("content-type", "application/json");
 const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 
 fn echo_fields(content_type: Option<&String>) -> Vec<(&'static str, &str)> {

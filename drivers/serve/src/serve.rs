@@ -10,12 +10,13 @@ use vestibule_std::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use vestibule_std::tls::{TlsConfig, TlsError, from_pem, log_keys, server_config};
 use vestibule_std::{BindError, Server, What};
 
-/// What a body may be, coded and decoded. Only `/echo` takes that much, and it keeps none of it.
-const BODY: u64 = 256 << 20;
+/// What a body may be, coded and decoded, and a file in it. Only `/upload` takes that much, and it keeps none of it.
+const BODY: u64 = 1 << 30;
 
 pub(crate) fn run(options: &Serve) -> Result<(), String> {
     let limits = Limits::DEFAULT;
-    let limits = limits.with(Limit::BodyBytes, BODY).and_then(|l| l.with(Limit::DecodedBytes, BODY));
+    let raised = [Limit::BodyBytes, Limit::DecodedBytes, Limit::PartFileBytes];
+    let limits = raised.into_iter().try_fold(limits, |limits, limit| limits.with(limit, BODY));
     let limits = limits.map_err(|error| error.to_string())?;
     let mut tls = match &options.pem {
         Some((cert, key)) => {
@@ -29,7 +30,7 @@ pub(crate) fn run(options: &Serve) -> Result<(), String> {
         }
     };
     log_keys(&mut tls);
-    let site = Arc::new(Site::default());
+    let site = Arc::new(Site::new(limits.clone()));
     let (for_visitors, for_faults) = (site.clone(), site.clone());
     let server = Server::builder()
         .http(options.http)
@@ -86,6 +87,8 @@ pub(crate) fn examples(http: SocketAddr, https: SocketAddr) -> Vec<String> {
             "echo '{{\"n\": 1}}' | gzip | curl -k https://{https}/inspect -H 'content-type: application/json' -H 'content-encoding: gzip' --data-binary @-"
         ),
         format!("curl -k https://{https}/echo -H 'content-type: text/plain' -d 'there and back'"),
+        format!("curl -k 'https://{https}/inspect?tag=a&tag=b' -d 'name=J%C3%BCrgen&box=on'"),
+        format!("curl -k https://{https}/upload -F note=hello -F file=@/etc/hostname"),
         format!("curl -s http://{http}/bytes/1000000 | wc -c"),
     ]
 }

@@ -1,8 +1,11 @@
 //! In: a request's head and its decoded body. Out: what the road found in them, as JSON.
 
+mod body;
+
+use crate::upload::tell;
 use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
-use vestibule::{Head, Id, Limits, Session, Version, Violation, decode};
+use vestibule::{Head, Id, Limits, Session, Version};
 
 /// Where a request came in.
 pub(crate) struct About {
@@ -21,7 +24,7 @@ pub(crate) struct Inspection {
     declared: Option<u64>,
     /// The body is decoded from a content coding.
     coded: bool,
-    json: bool,
+    content_type: Option<Vec<u8>>,
 }
 
 impl Inspection {
@@ -53,6 +56,11 @@ impl Inspection {
         told.insert("tls".into(), tls.unwrap_or(Value::Null));
         told.insert("method".into(), head.method.into());
         told.insert("target".into(), head.target.into());
+        if let Some(query) = head.query() {
+            let pairs = body::pairs(query.as_bytes());
+            let pairs = pairs.unwrap_or_else(|violation| json!({ "violation": tell(&violation) }));
+            told.insert("query".into(), pairs);
+        }
         told.insert("authority".into(), head.authority.into());
         told.insert("fields".into(), fields.into());
         let declared = head.fields.text("content-length").and_then(|n| n.parse().ok());
@@ -60,29 +68,18 @@ impl Inspection {
             told,
             declared: if has_body { declared } else { Some(0) },
             coded: head.fields.text("content-encoding").is_some_and(|c| !c.eq_ignore_ascii_case("identity")),
-            json: head.fields.text("content-type").is_some_and(is_json),
+            content_type: head.fields.get("content-type").map(<[u8]>::to_vec),
         }
     }
 
     /// The status and the JSON text of the answer, once the body is there.
     pub(crate) fn answer(self, body: &[u8], limits: &Limits) -> (u16, Vec<u8>) {
-        let Inspection { mut told, declared, coded, json } = self;
+        let Inspection { mut told, declared, coded, content_type } = self;
         let decoded = body.len() as u64;
-        let mut status = 200;
         let mut about = Map::new();
         about.insert("coded_bytes".into(), declared.or((!coded).then_some(decoded)).into());
         about.insert("decoded_bytes".into(), decoded.into());
-        if json && decoded > 0 {
-            match decode::json::check(body, limits) {
-                Ok(()) => about.insert("json".into(), serde_json::from_slice(body).unwrap_or(Value::Null)),
-                Err(violation) => {
-                    status = violation.status();
-                    about.insert("violation".into(), tell(&violation))
-                }
-            };
-        } else if let (1.., Ok(text)) = (decoded, std::str::from_utf8(body)) {
-            about.insert("text".into(), text.into());
-        }
+        let status = body::describe(content_type.as_deref(), body, limits, &mut about);
         told.insert("body".into(), about.into());
         // Indented for people; not where indenting could multiply a large body.
         let text = match decoded {
@@ -92,36 +89,5 @@ impl Inspection {
         let mut text = text.unwrap_or_default();
         text.push(b'\n');
         (status, text)
-    }
-}
-
-/// `application/json`, or a type whose suffix says the same (RFC 6839 §3.1).
-fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
-}
-
-fn tell(violation: &Violation) -> Value {
-    json!({
-        "rule": violation.name(),
-        "text": violation.text(),
-        "section": violation.section(),
-        "at": violation.at,
-        "limit": violation.limit().map(|limit| json!({ "name": limit.name(), "value": violation.value })),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_types_are_known_by_their_essence() {
-        for yes in ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"] {
-            assert!(is_json(yes), "{yes}");
-        }
-        for no in ["text/plain", "application/jsonp", "image/svg+json"] {
-            assert!(!is_json(no), "{no}");
-        }
     }
 }
