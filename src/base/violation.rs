@@ -239,6 +239,22 @@ rules! {
     JsonTooManyKeys: Message 400 PROTOCOL 0 "RFC 8259 §4" "a JSON object has too many keys" limit JsonKeys;
     JsonWhitespace: Message 400 PROTOCOL 0 "RFC 8259 §2" "the JSON text holds too much white space" limit JsonWhitespaceBytes;
     JsonShape: Message 400 PROTOCOL 0 "RFC 8259 §3" "the JSON text is not the value that was asked for";
+    // Protobuf and gRPC
+    ProtobufTag: Message 400 PROTOCOL 0 "Protobuf encoding" "a Protobuf tag is too long, or has a field number or wire type that does not exist";
+    ProtobufGroup: Message 400 PROTOCOL 0 "Protobuf encoding" "a Protobuf message holds a group";
+    ProtobufVarint: Message 400 PROTOCOL 0 "Protobuf encoding" "a Protobuf varint does not fit 64 bits";
+    ProtobufLength: Message 400 PROTOCOL 0 "Protobuf encoding" "a Protobuf field is longer than what it stands in";
+    ProtobufTruncated: Message 400 PROTOCOL 0 "Protobuf encoding" "the Protobuf message ends too soon";
+    ProtobufDepth: Message 400 PROTOCOL 0 "Protobuf encoding" "the Protobuf message is nested too deeply" limit ProtobufDepth;
+    ProtobufTooLarge: Message 400 PROTOCOL 0 "Protobuf encoding" "the Protobuf message is too large" limit ProtobufMessageBytes;
+    ProtobufTooMany: Message 400 PROTOCOL 0 "Protobuf encoding" "the Protobuf message has too many fields and elements" limit ProtobufElements;
+    ProtobufShape: Message 400 PROTOCOL 0 "Protobuf encoding" "the Protobuf message is not of the type that was asked for";
+    GrpcFlag: Message 400 PROTOCOL 0 "gRPC over HTTP/2" "the flag in front of a gRPC message is neither 0 nor 1";
+    GrpcTooLarge: Message 413 CANCEL 0 "gRPC over HTTP/2" "a gRPC message is too large" limit ProtobufMessageBytes;
+    GrpcTruncated: Message 400 PROTOCOL 0 "gRPC over HTTP/2" "the content ends inside a gRPC message";
+    GrpcEncoding: Message 415 REFUSED 0 "gRPC over HTTP/2" "the encoding of the gRPC messages is not known here";
+    GrpcUnnamedEncoding: Message 400 PROTOCOL 0 "gRPC over HTTP/2" "a gRPC message is compressed, and grpc-encoding does not say how";
+    GrpcTimeout: Message 400 PROTOCOL 0 "gRPC over HTTP/2" "grpc-timeout is not one to eight digits and a unit";
 }
 
 impl Rule {
@@ -253,7 +269,7 @@ pub struct Violation {
     /// The rule that was broken.
     pub rule: Rule,
     /// Offset of the offending byte: in the connection's plaintext for HTTP/1.1, in the received bytes for TLS, in the
-    /// decoded body for text, JSON, and what is decoded to too much, in the coded body for the rest of the codings.
+    /// decoded body for text, JSON, Protobuf, gRPC, and what is decoded to too much, in the coded body for the rest of the codings.
     pub at: u64,
     /// The value of the limit that was passed, or of the handler's own cap; 0 for rules that are no limits.
     pub value: u64,
@@ -348,7 +364,8 @@ mod tests {
         for &rule in Rule::ALL {
             let v = Violation::over(rule, 7, &Limits::DEFAULT);
             assert!((400..=505).contains(&v.status()), "{rule:?}");
-            assert!(v.section().starts_with("RFC "), "{rule:?}");
+            let documents = ["RFC ", "Protobuf ", "gRPC "];
+            assert!(documents.iter().any(|d| v.section().starts_with(d)), "{rule:?}");
             assert!(!v.text().is_empty());
             assert_eq!(v.limit().is_some(), v.value != 0, "{rule:?}");
         }

@@ -126,6 +126,9 @@ const ELSEWHERE: &[(Limit, &str)] = &[
     (Limit::JsonKeyBytes, "tests/json.rs"),
     (Limit::JsonKeys, "tests/json.rs"),
     (Limit::JsonWhitespaceBytes, "tests/json.rs"),
+    (Limit::ProtobufDepth, "tests/protobuf.rs"),
+    (Limit::ProtobufMessageBytes, "tests/protobuf.rs, tests/grpc.rs"),
+    (Limit::ProtobufElements, "tests/protobuf.rs"),
 ];
 
 fn play(limit: Limit, value: u64, wire: &[u8], pieces: Pieces) -> String {
