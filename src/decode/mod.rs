@@ -13,6 +13,7 @@
 //! framing of [`grpc`] need no allocator; decoders and jobs do, for their windows.
 
 pub mod coding;
+pub mod grpc;
 
 #[cfg(feature = "alloc")]
 mod guard;
