@@ -41,15 +41,12 @@ impl Reply<'_> {
     /// Writes a message with its prefix, from byte `done` of both on: 0 at first. Says how much is done now; the message is through
     /// at its length and 5. Until then `Writable` will follow, and the rest is for the same call with what it said.
     ///
-    /// The outbox keeps enough room for [`Reply::grpc_end`] in the same event.
+    /// Many short messages are better written together, see [`Reply::grpc_write`].
     ///
     /// # Errors
     /// Nothing was taken; see [`Misuse`]. [`Misuse::TooMuchContent`]: the message is of 4 GiB or more.
     pub fn grpc_message(&mut self, message: &[u8], mut done: usize) -> Result<usize, Misuse> {
         let prefix = prefix(u32::try_from(message.len()).map_err(|_| Misuse::TooMuchContent)?);
-        let reserve = self.out.reserve().saturating_add(TRAILERS);
-        let Reply { id, exchanges, limits, .. } = self;
-        let mut reply = Reply { id: *id, exchanges, out: self.out.reborrow(reserve), limits };
         if done < PREFIX_BYTES {
             let mut first = [0; PREFIX_BYTES + SHORT];
             let front = message.get(..SHORT).unwrap_or(message);
@@ -57,15 +54,26 @@ impl Reply<'_> {
             let (space, rest) = first.split_at_mut(PREFIX_BYTES);
             space.copy_from_slice(&prefix);
             rest.iter_mut().zip(front).for_each(|(to, from)| *to = *from);
-            done += reply.write(first.get(done..len).unwrap_or_default())?;
+            done += self.grpc_write(first.get(done..len).unwrap_or_default())?;
             if done < len {
                 return Ok(done);
             }
         }
         match message.get(done.saturating_sub(PREFIX_BYTES)..) {
-            Some(rest) if !rest.is_empty() => Ok(done.saturating_add(reply.write(rest)?)),
+            Some(rest) if !rest.is_empty() => Ok(done.saturating_add(self.grpc_write(rest)?)),
             _ => Ok(done),
         }
+    }
+
+    /// Writes messages that have their prefixes already, as [`Reply::write`] writes content; what is put together in a buffer goes out
+    /// in few frames, and clients count those that are small. The outbox keeps enough room for [`Reply::grpc_end`] in the same event.
+    ///
+    /// # Errors
+    /// Nothing was taken; see [`Misuse`].
+    pub fn grpc_write(&mut self, framed: &[u8]) -> Result<usize, Misuse> {
+        let reserve = self.out.reserve().saturating_add(TRAILERS);
+        let Reply { id, exchanges, limits, .. } = self;
+        Reply { id: *id, exchanges, out: self.out.reborrow(reserve), limits }.write(framed)
     }
 
     /// Ends the messages with a status. `message` is for people; of its escaped form no more than 256 bytes are sent.

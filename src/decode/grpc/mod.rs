@@ -10,7 +10,7 @@
 //! ```
 //!
 //! [`Messages`] takes the framing off, without an allocator. `Gather` puts messages together and
-//! decompresses them. The helpers that answer are methods of [`Reply`](crate::Reply): `grpc_begin`, `grpc_message`, `grpc_end`.
+//! decompresses them. The helpers that answer are methods of [`Reply`](crate::Reply): `grpc_begin`, `grpc_write`, `grpc_end`, `grpc_refuse`.
 
 #[cfg(feature = "alloc")]
 mod gather;
@@ -45,6 +45,28 @@ pub const PREFIX_BYTES: usize = 5;
 pub const fn prefix(len: u32) -> [u8; PREFIX_BYTES] {
     let [a, b, c, d] = len.to_be_bytes();
     [0, a, b, c, d]
+}
+
+/// Appends a message with its prefix to others that go out together.
+///
+/// ```
+/// let mut framed = Vec::new();
+/// vestibule::decode::grpc::append(&mut framed, b"hi");
+/// assert_eq!(framed, b"\0\0\0\0\x02hi");
+/// ```
+#[cfg(feature = "alloc")]
+pub fn append(framed: &mut alloc::vec::Vec<u8>, message: &[u8]) {
+    framed.extend_from_slice(&prefix(u32::try_from(message.len()).unwrap_or(u32::MAX)));
+    framed.extend_from_slice(message);
+}
+
+/// The same with a typed message, encoded where it stands.
+#[cfg(feature = "prost")]
+pub fn append_message<M: prost::Message>(framed: &mut alloc::vec::Vec<u8>, message: &M) {
+    let len = message.encoded_len();
+    framed.reserve(PREFIX_BYTES + len);
+    framed.extend_from_slice(&prefix(u32::try_from(len).unwrap_or(u32::MAX)));
+    message.encode_raw(framed);
 }
 
 /// What the messages are by the value of `Content-Type`: `proto` for `application/grpc` itself. `None` if that is not a content
