@@ -204,7 +204,7 @@ impl Reader {
             Packed::Fixed64 => 8,
         };
         let len = self.content.saturating_sub(self.at);
-        if len % size != 0 {
+        if !len.is_multiple_of(size) {
             return self.fail(Violation::new(Rule::ProtobufLength, self.mark));
         }
         if how != Packed::Varint

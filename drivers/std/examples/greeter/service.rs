@@ -38,9 +38,9 @@ pub(crate) fn limits() -> Result<Limits, LimitError> {
 
 #[derive(Copy, Clone, PartialEq)]
 enum Method {
-    SayHello,
-    SayHelloToAll,
-    SayHelloOften,
+    One,
+    All,
+    Often,
 }
 
 /// Why a call fails: a code, and a text for people.
@@ -75,9 +75,9 @@ impl Call {
     fn new(request: &Request<'_>) -> Result<Call, Status> {
         let fields = request.head.fields;
         let method = match request.head.path() {
-            "/helloworld.Greeter/SayHello" => Method::SayHello,
-            "/helloworld.Greeter/SayHelloToAll" => Method::SayHelloToAll,
-            "/helloworld.Greeter/SayHelloOften" => Method::SayHelloOften,
+            "/helloworld.Greeter/SayHello" => Method::One,
+            "/helloworld.Greeter/SayHelloToAll" => Method::All,
+            "/helloworld.Greeter/SayHelloOften" => Method::Often,
             path => return Err(Status(Code::Unimplemented, format!("there is no {path}"))),
         };
         let coding = fields.get("grpc-encoding").map_or(Ok(Coding::Identity), grpc::encoding)?;
@@ -101,7 +101,7 @@ impl Call {
         while let Some(message) = self.incoming.next(&mut bytes)? {
             self.last = protobuf::decode(message, &Limits::DEFAULT)?;
             self.names += 1;
-            if self.names > 1 && self.method != Method::SayHelloToAll {
+            if self.names > 1 && self.method != Method::All {
                 return Err(Status(Code::Unimplemented, "one message was expected".into()));
             }
         }
@@ -120,10 +120,10 @@ impl Call {
         }
         let (who, times) = match self.method {
             _ if name == "nobody" => return Err(Status(Code::NotFound, "100 % of us know n\u{f6}body".into())),
-            Method::SayHelloToAll => (format!("all {} of you", self.names), 1),
+            Method::All => (format!("all {} of you", self.names), 1),
             _ if self.names == 0 => return Err(Status(Code::Internal, "there is no message".into())),
-            Method::SayHello => (name.clone(), 1),
-            Method::SayHelloOften => (name.clone(), *times),
+            Method::One => (name.clone(), 1),
+            Method::Often => (name.clone(), *times),
         };
         self.reply.message = format!("{}, {who}!", self.greeting);
         self.times = times;
