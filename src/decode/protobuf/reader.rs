@@ -380,6 +380,27 @@ impl Reader {
         last: u8,
         rule: Rule,
     ) -> Result<Option<u64>, Violation> {
+        // Most of them are one byte: tags of the first fields, short lengths, small numbers.
+        if let [byte @ ..0x80, rest @ ..] = *chunk
+            && self.got == 0
+            && self.at < end
+        {
+            self.mark = self.at;
+            self.at += 1;
+            *chunk = rest;
+            return Ok(Some(u64::from(*byte)));
+        }
+        self.long_varint(chunk, end, most, last, rule)
+    }
+
+    fn long_varint(
+        &mut self,
+        chunk: &mut &[u8],
+        end: u64,
+        most: u8,
+        last: u8,
+        rule: Rule,
+    ) -> Result<Option<u64>, Violation> {
         loop {
             if self.at == end && !(self.is_open() && chunk.is_empty()) {
                 return Err(self.beyond(self.at));
@@ -411,6 +432,11 @@ impl Reader {
         if self.got == 0 {
             if end.saturating_sub(self.at) < u64::from(self.size) {
                 return Err(self.beyond(self.at));
+            }
+            if let Some((bytes, rest)) = chunk.split_first_chunk::<8>().filter(|_| self.size == 8) {
+                self.at += 8;
+                *chunk = rest;
+                return Ok(Some(Value::Fixed64(u64::from_le_bytes(*bytes))));
             }
             self.value = 0;
         }
