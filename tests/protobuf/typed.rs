@@ -131,6 +131,9 @@ fn depth_counts_for_known_and_unknown_fields_alike() {
     // Text at the deepest level is no level.
     let text = (0..64).fold(content(1, b"no message"), |inner, _| content(5, &inner));
     assert!(decode::<Person>(&text, &Limits::DEFAULT).is_ok());
+    // What lies behind text is looked at, too.
+    let behind = content(77, &[content(1, b"no message"), nested(5, 64), content(1, b"\x0a\x09no")].concat());
+    assert_eq!(decode::<Person>(&behind, &Limits::DEFAULT).unwrap_err().rule, Rule::ProtobufDepth);
     // A million levels that break off, and groups that nobody ends.
     let v = decode::<Person>(&content(77, &vec![0x0b; 1_000_000]), &Limits::DEFAULT);
     assert!(v.is_ok(), "unknown content is not looked at");

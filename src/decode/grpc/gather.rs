@@ -77,7 +77,6 @@ impl Gather {
     /// what the decoder says, by its offset in the content, or in the decompressed message for [`Rule::DecodedTooLarge`] and
     /// [`Rule::DecodedRatio`]; [`Rule::GrpcTooLarge`] at [`Limit::ProtobufMessageBytes`], if a message grows beyond it;
     /// [`Rule::DecoderPool`]: no memory. From then on always the same.
-    #[allow(clippy::should_implement_trait)] // the chunk comes with each call
     pub fn next<'m, 'c: 'm>(&'m mut self, chunk: &mut &'c [u8]) -> Result<Option<&'m [u8]>, Violation> {
         if let Some(violation) = self.failed {
             return Err(violation);

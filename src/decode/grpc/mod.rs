@@ -201,7 +201,6 @@ impl Messages {
     ///
     /// # Errors
     /// [`Rule::GrpcFlag`] at the flag, [`Rule::GrpcTooLarge`] at the length; from then on always the same.
-    #[allow(clippy::should_implement_trait)] // the chunk comes with each call
     pub fn next<'c>(&mut self, chunk: &mut &'c [u8]) -> Result<Option<Item<'c>>, Violation> {
         if let Some(violation) = self.failed {
             return Err(violation);

@@ -229,7 +229,6 @@ impl Reader {
     /// # Errors
     /// [`Rule::ProtobufTag`], [`Rule::ProtobufGroup`], [`Rule::ProtobufVarint`], [`Rule::ProtobufLength`], [`Rule::Utf8`],
     /// [`Rule::ProtobufTooLarge`], [`Rule::ProtobufTooMany`]; from then on always the same.
-    #[allow(clippy::should_implement_trait)] // the chunk comes with each call
     pub fn next<'c>(&mut self, chunk: &mut &'c [u8]) -> Result<Option<Item<'c>>, Violation> {
         if let Some(violation) = self.failed {
             return Err(violation);
@@ -371,7 +370,7 @@ impl Reader {
     }
 
     /// Reads a varint of at most `most` bytes, the last of them no greater than `last`, that must end before `end`.
-    #[inline]
+    #[inline(always)]
     fn varint(
         &mut self,
         chunk: &mut &[u8],
