@@ -220,7 +220,7 @@ impl Reply<'_> {
     }
 
     /// A typed Protobuf message, complete, encoded straight into the outbox by prost. Its type is `application/protobuf`, the one that
-    /// is registered; `application/x-protobuf` is an older name of it.
+    /// IANA has; `application/x-protobuf` is a deprecated name of it.
     ///
     /// # Errors
     /// Nothing was written; see [`Misuse`]. [`Misuse::NoRoom`] if head and message do not fit at once (under TLS, into one
