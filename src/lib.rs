@@ -15,9 +15,10 @@
 //!
 //! | features | what you get | needs |
 //! |---|---|---|
-//! | none | HTTP/1.1 in your memory: chunked, trailers, upgrades, limits, UTF-8, JSON | core |
+//! | none | HTTP/1.1 in your memory: chunked, trailers, upgrades, limits, UTF-8, JSON, Protobuf | core |
 //! | `alloc` | HTTP/2 with HPACK, content codings, gathered bodies, jobs, transcripts | an allocator |
 //! | `tls` | TLS 1.3 through rustls | `alloc`, a crypto provider |
+//! | `prost` | typed Protobuf messages | `alloc` |
 //! | `std` | conveniences only | std |
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
@@ -51,6 +52,7 @@ mod read;
 #[cfg(feature = "alloc")]
 pub mod rehearsal;
 mod reply;
+mod reply_grpc;
 mod turn;
 
 pub use base::{Bucket, FieldFault, Instant, Limit, LimitError, Limits, Misuse, Rule, Scope, Span, Unit, Violation};

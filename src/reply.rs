@@ -216,36 +216,56 @@ impl Reply<'_> {
     /// Nothing was written; see [`Misuse`]. [`Misuse::NoRoom`] if head and value do not fit at once (under TLS, into one
     /// record), or if the value cannot be written as JSON.
     pub fn json<T: serde::Serialize>(&mut self, status: u16, value: &T) -> Result<(), Misuse> {
+        self.fill(status, "application/json", |space| serde_json_core::to_slice(value, space).ok())
+    }
+
+    /// A typed Protobuf message, complete, encoded straight into the outbox by prost. Its type is `application/protobuf`, the one that
+    /// IANA has; `application/x-protobuf` is a deprecated name of it.
+    ///
+    /// # Errors
+    /// Nothing was written; see [`Misuse`]. [`Misuse::NoRoom`] if head and message do not fit at once (under TLS, into one
+    /// record): then encode it, and use [`Reply::respond`] and [`Reply::write`].
+    #[cfg(feature = "prost")]
+    pub fn protobuf<M: prost::Message>(&mut self, status: u16, message: &M) -> Result<(), Misuse> {
+        self.fill(status, "application/protobuf", |space| {
+            let mut space = space.get_mut(..message.encoded_len())?;
+            let len = space.len();
+            message.encode(&mut space).ok().map(|()| len)
+        })
+    }
+
+    /// A complete body that `write` writes into the outbox, behind the place where its head will stand; it says how long it is, or
+    /// `None` if it does not fit.
+    fn fill(
+        &mut self,
+        status: u16,
+        content_type: &str,
+        write: impl Fn(&mut [u8]) -> Option<usize>,
+    ) -> Result<(), Misuse> {
         // Where windows are nearly closed, a short value is parked.
         if self.takes(false)? < PARK {
             let mut short = [0; PARK];
-            if let Ok(n) = serde_json_core::to_slice(value, &mut short) {
-                return self.whole(status, "application/json", short.get(..n).unwrap_or_default());
+            if let Some(n) = write(&mut short) {
+                return self.whole(status, content_type, short.get(..n).unwrap_or_default());
             }
         }
         let Reply { id, exchanges, out, limits } = self;
         let mut outcome = Ok(true);
-        let fits = out.put_behind(
-            SHORT_HEAD,
-            |space| serde_json_core::to_slice(value, space).ok(),
-            |out, len| {
-                let mut reply = Reply { id: *id, exchanges, out, limits };
-                let before = reply.set_whole(true);
-                outcome = reply
-                    .takes(false)
-                    .and_then(|most| if len > most { Err(Misuse::NoRoom) } else { Ok(()) })
-                    .and_then(|()| {
-                        reply.respond(status, &[("content-type", "application/json")], Content::Sized(len as u64))
-                    })
-                    .and_then(|_| reply.placed(len));
-                reply.set_whole(before);
-                match outcome {
-                    Ok(true) => Some(len),
-                    Ok(false) => Some(0),
-                    Err(_) => None,
-                }
-            },
-        );
+        let fits = out.put_behind(SHORT_HEAD, write, |out, len| {
+            let mut reply = Reply { id: *id, exchanges, out, limits };
+            let before = reply.set_whole(true);
+            outcome = reply
+                .takes(false)
+                .and_then(|most| if len > most { Err(Misuse::NoRoom) } else { Ok(()) })
+                .and_then(|()| reply.respond(status, &[("content-type", content_type)], Content::Sized(len as u64)))
+                .and_then(|_| reply.placed(len));
+            reply.set_whole(before);
+            match outcome {
+                Ok(true) => Some(len),
+                Ok(false) => Some(0),
+                Err(_) => None,
+            }
+        });
         outcome?;
         if fits { Ok(()) } else { Err(Misuse::NoRoom) }
     }

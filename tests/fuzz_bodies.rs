@@ -153,6 +153,16 @@ fn multipart() {
 }
 
 #[test]
+fn protobuf() {
+    replay("protobuf", 1, 6_000, fuzzing::protobuf);
+}
+
+#[test]
+fn grpc() {
+    replay("grpc", 1, 1_000, fuzzing::grpc);
+}
+
+#[test]
 fn tls_records() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();

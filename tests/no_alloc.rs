@@ -127,6 +127,49 @@ fn play(wire: &[u8], piece: usize) -> (Option<End>, String, u64) {
     (end, String::from_utf8_lossy(&sent[..len]).into_owned(), count)
 }
 
+/// Reads a Protobuf message in pieces and as a slice, and the framing around it.
+#[test]
+fn protobuf_and_the_framing_of_grpc_need_no_allocator() {
+    use vestibule::decode::{grpc, protobuf};
+    // 1: "text", 2: { 1: 150 }, 3: packed, 4: skipped
+    let message = b"\x0a\x04text\x12\x03\x08\x96\x01\x1a\x03\x01\x02\x03\x22\x02ab";
+    let mut framed = [0; 32];
+    framed[..5].copy_from_slice(&grpc::prefix(message.len() as u32));
+    framed[5..5 + message.len()].copy_from_slice(message);
+    let mut sums = [0; 4];
+    let count = allocations(|| {
+        let (mut messages, mut reader) =
+            (grpc::Messages::new(&Limits::DEFAULT), protobuf::Reader::new(&Limits::DEFAULT));
+        for mut chunk in framed[..5 + message.len()].chunks(3) {
+            while let Ok(Some(item)) = messages.next(&mut chunk) {
+                let grpc::Item::Part(mut part) = item else { continue };
+                while let Ok(Some(item)) = reader.next(&mut part) {
+                    match item {
+                        protobuf::Item::Field(field) => match (field.number, field.value.uint64()) {
+                            (_, Some(n)) => sums[1] += n,
+                            (1, _) => reader.text(),
+                            (2, _) => reader.enter().expect("two levels"),
+                            (3, _) => reader.packed(protobuf::Packed::Varint).expect("numbers"),
+                            _ => {}
+                        },
+                        protobuf::Item::Part(part) => sums[0] += part.len() as u64,
+                        protobuf::Item::End => sums[2] += 1,
+                    }
+                }
+            }
+        }
+        reader.finish().expect("complete");
+        messages.finish().expect("complete");
+        let mut fields = protobuf::fields(message, &Limits::DEFAULT);
+        while let Some(Ok(field)) = fields.next() {
+            if field.number == 1 {
+                sums[3] += fields.text().expect("UTF-8").len() as u64;
+            }
+        }
+    });
+    assert_eq!((sums, count), ([4, 156, 3, 4], 0));
+}
+
 #[test]
 fn http_1_needs_no_allocator() {
     let cases: &[(&str, &[u8], &[&str])] = &[

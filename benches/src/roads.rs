@@ -18,13 +18,14 @@ mod forms;
 mod h2;
 mod measure;
 mod plain;
+mod protobuf;
 mod tls;
 
 use measure::{Effort, Group};
 
 fn main() {
     let groups: Vec<Group> =
-        [plain::groups(), forms::groups(), h2::groups(), tls::groups()].into_iter().flatten().collect();
+        [plain::groups(), h2::groups(), tls::groups(), forms::groups(), protobuf::groups()].into_iter().flatten().collect();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, group, case, n] = &arguments[..]
         && flag == "--count"

@@ -261,6 +261,22 @@ rules! {
     PartDisposition: Message 400 PROTOCOL 0 "RFC 7578 §4.2" "Content-Disposition of a part is not form-data with one name, once";
     PartTransferEncoding: Message 400 PROTOCOL 0 "RFC 7578 §4.7" "a part has a Content-Transfer-Encoding that codes it";
     PartFileTooLarge: Message 413 CANCEL 0 "RFC 9110 §15.5.14" "a file of a multipart body is too large" limit PartFileBytes;
+    // Protobuf and gRPC
+    ProtobufTag: Message 400 PROTOCOL 0 "Protobuf encoding" "a Protobuf tag is too long, or has a field number or wire type that does not exist";
+    ProtobufGroup: Message 400 PROTOCOL 0 "Protobuf encoding" "a Protobuf message holds a group";
+    ProtobufVarint: Message 400 PROTOCOL 0 "Protobuf encoding" "a Protobuf varint does not fit 64 bits";
+    ProtobufLength: Message 400 PROTOCOL 0 "Protobuf encoding" "a Protobuf field is longer than what it stands in";
+    ProtobufTruncated: Message 400 PROTOCOL 0 "Protobuf encoding" "the Protobuf message ends too soon";
+    ProtobufDepth: Message 400 PROTOCOL 0 "Protobuf encoding" "the Protobuf message is nested too deeply" limit ProtobufDepth;
+    ProtobufTooLarge: Message 400 PROTOCOL 0 "Protobuf encoding" "the Protobuf message is too large" limit ProtobufMessageBytes;
+    ProtobufTooMany: Message 400 PROTOCOL 0 "Protobuf encoding" "the Protobuf message has too many fields and elements" limit ProtobufElements;
+    ProtobufShape: Message 400 PROTOCOL 0 "Protobuf encoding" "the Protobuf message is not of the type that was asked for";
+    GrpcFlag: Message 400 PROTOCOL 0 "gRPC over HTTP/2" "the flag in front of a gRPC message is neither 0 nor 1";
+    GrpcTooLarge: Message 413 CANCEL 0 "gRPC over HTTP/2" "a gRPC message is too large" limit ProtobufMessageBytes;
+    GrpcTruncated: Message 400 PROTOCOL 0 "gRPC over HTTP/2" "the content ends inside a gRPC message";
+    GrpcEncoding: Message 415 REFUSED 0 "gRPC over HTTP/2" "the encoding of the gRPC messages is not known here";
+    GrpcUnnamedEncoding: Message 400 PROTOCOL 0 "gRPC over HTTP/2" "a gRPC message is compressed, and grpc-encoding does not say how";
+    GrpcTimeout: Message 400 PROTOCOL 0 "gRPC over HTTP/2" "grpc-timeout is not one to eight digits and a unit";
 }
 
 impl Rule {
@@ -275,7 +291,7 @@ pub struct Violation {
     /// The rule that was broken.
     pub rule: Rule,
     /// Offset of the offending byte: in the connection's plaintext for HTTP/1.1, in the received bytes for TLS, in the
-    /// decoded body for text, JSON, and what is decoded to too much, in the coded body for the rest of the codings.
+    /// decoded body for text, JSON, Protobuf, gRPC, and what is decoded to too much, in the coded body for the rest of the codings.
     pub at: u64,
     /// The value of the limit that was passed, or of the handler's own cap; 0 for rules that are no limits.
     pub value: u64,
@@ -370,7 +386,8 @@ mod tests {
         for &rule in Rule::ALL {
             let v = Violation::over(rule, 7, &Limits::DEFAULT);
             assert!((400..=505).contains(&v.status()), "{rule:?}");
-            assert!(["RFC ", "WHATWG "].iter().any(|kind| v.section().starts_with(kind)), "{rule:?}");
+            let documents = ["RFC ", "WHATWG ", "Protobuf ", "gRPC "];
+            assert!(documents.iter().any(|d| v.section().starts_with(d)), "{rule:?}");
             assert!(!v.text().is_empty());
             assert_eq!(v.limit().is_some(), v.value != 0, "{rule:?}");
         }

@@ -1,22 +1,23 @@
 //! Stage 5, decode. In: the bytes of a body as they were sent. Out: content without its coding, text known to be UTF-8, values
-//! read from JSON and forms, parts of a multipart body; or the rule that the body breaks, and where.
+//! read from JSON, Protobuf and forms, parts of a multipart body; or the rule that the body breaks, and where.
 //!
 //! ```text
-//!            coding::Decoder              text::Utf8
-//! coded ──▶ gzip │ zlib ──▶ plain bytes ──▶ text ──▶ json::check ──▶ json::from_slice ──▶ T
-//!                  │
-//!               guard: caps and ratios, asked before every byte of output
-//!
-//! Content-Type ──▶ media::MediaType ──▶ which of these:
-//!            form::Form, form::pairs, form::from_slice     application/x-www-form-urlencoded, and queries
-//!            multipart::Multipart                          multipart/form-data
+//!            coding::Decoder                          media::MediaType says which of these:
+//! coded ──▶ gzip │ zlib │ br │ zstd ──▶ content ──┬──▶ text::Utf8, text::Text
+//!                  │                              ├──▶ json::Tokenizer;  json::check ──▶ json::from_slice ──▶ T
+//!               guard: caps and ratios,           ├──▶ form::Form;  form::pairs, form::from_slice ──▶ T
+//!               asked before every output         ├──▶ multipart::Multipart ──▶ fields, files
+//!                                                 ├──▶ protobuf::Reader ──▶ fields
+//!                                                 └──▶ grpc::Messages ──▶ messages, each for a reader
 //! ```
 //!
-//! Each machine stands alone: none knows where its bytes come from. [`coding::Coding`], [`text`], [`json`],
-//! [`media`], [`form`] and [`multipart`] need no allocator; decoders and jobs do, for their windows.
+//! Each machine stands alone: none knows where its bytes come from. All but decoders, jobs and `grpc::Gather` work without an
+//! allocator. Those that take a body in pieces are pulled: they take bytes from the front of a chunk until they have something to
+//! tell, ask for the next chunk with `None`, and want to hear the end with `finish`.
 
 pub mod coding;
 pub mod form;
+pub mod grpc;
 #[cfg(feature = "alloc")]
 mod guard;
 #[cfg(feature = "alloc")]
@@ -24,4 +25,5 @@ pub mod job;
 pub mod json;
 pub mod media;
 pub mod multipart;
+pub mod protobuf;
 pub mod text;

@@ -111,6 +111,11 @@ impl OutboxMut<'_> {
         OutboxMut { bytes: self.bytes, at: self.at, reserve }
     }
 
+    /// What is held back.
+    pub(crate) fn reserve(&self) -> u32 {
+        self.reserve
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.len()
     }

@@ -132,6 +132,9 @@ const ELSEWHERE: &[(Limit, &str)] = &[
     (Limit::Parts, "tests/multipart.rs"),
     (Limit::PartHeadBytes, "tests/multipart.rs"),
     (Limit::PartFileBytes, "tests/multipart.rs"),
+    (Limit::ProtobufDepth, "tests/protobuf.rs"),
+    (Limit::ProtobufMessageBytes, "tests/protobuf.rs, tests/grpc.rs"),
+    (Limit::ProtobufElements, "tests/protobuf.rs"),
 ];
 
 fn play(limit: Limit, value: u64, wire: &[u8], pieces: Pieces) -> String {
