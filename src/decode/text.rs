@@ -59,10 +59,7 @@ impl Utf8 {
             self.byte(byte)?;
             rest = after;
         }
-        let good = match core::str::from_utf8(rest) {
-            Ok(_) => rest.len(),
-            Err(error) => error.valid_up_to(),
-        };
+        let good = valid_front(rest).len();
         self.at = self.at.saturating_add(good as u64);
         // At most one character: begun and not ended, or the bad one.
         for &byte in rest.get(good..).unwrap_or_default() {
@@ -109,6 +106,28 @@ impl Utf8 {
             }
         }
     }
+}
+
+/// The longest front of `bytes` that is UTF-8.
+pub(crate) fn valid_front(bytes: &[u8]) -> &str {
+    let good = match whole(bytes) {
+        Ok(text) => return text,
+        Err(good) => good,
+    };
+    // Once for each text that is not UTF-8, and each character that is cut.
+    whole(bytes.get(..good).unwrap_or_default()).unwrap_or_default()
+}
+
+/// `bytes` as UTF-8, or how many of them are.
+#[cfg(not(feature = "simdutf8"))]
+fn whole(bytes: &[u8]) -> Result<&str, usize> {
+    core::str::from_utf8(bytes).map_err(|error| error.valid_up_to())
+}
+
+/// `bytes` as UTF-8, or how many of them are.
+#[cfg(feature = "simdutf8")]
+fn whole(bytes: &[u8]) -> Result<&str, usize> {
+    simdutf8::compat::from_utf8(bytes).map_err(|error| error.valid_up_to())
 }
 
 /// Whether the charset of a `Content-Type` (RFC 9110 §8.3.1) is one that we take: none, `utf-8` or `us-ascii`, without case.

@@ -6,14 +6,20 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "serde_json")]
+use crate::base::Rule;
 use crate::base::{Limits, Violation};
 
 mod check;
+mod grammar;
 mod keys;
+mod number;
 mod read;
+mod tokens;
 
-use check::Checker;
 use keys::Keys;
+
+pub use tokens::{Token, Tokenizer};
 
 /// Checks a JSON text without building anything: grammar, UTF-8, duplicate keys, and the limits that begin with `Json`.
 ///
@@ -36,7 +42,7 @@ use keys::Keys;
 #[cfg(feature = "alloc")]
 pub fn check(text: &[u8], limits: &Limits) -> Result<(), Violation> {
     let mut scratch = [0; 512];
-    Checker::new(text, limits, Keys::growing(&mut scratch)).run()
+    check::run(text, limits, Keys::growing(&mut scratch))
 }
 
 /// The same in memory that the caller lends, with or without an allocator.
@@ -48,7 +54,7 @@ pub fn check(text: &[u8], limits: &Limits) -> Result<(), Violation> {
 /// As [`check`](crate::decode::json), and [`Rule::JsonTooManyKeys`](crate::Rule::JsonTooManyKeys) with how many fit as its
 /// value if `scratch` is too small.
 pub fn check_in(text: &[u8], limits: &Limits, scratch: &mut [u8]) -> Result<(), Violation> {
-    Checker::new(text, limits, Keys::fixed(scratch)).run()
+    check::run(text, limits, Keys::fixed(scratch))
 }
 
 /// Checks a JSON text and reads a value from it.
@@ -90,6 +96,34 @@ pub fn from_slice<'a, T: Deserialize<'a>>(
 ) -> Result<T, Violation> {
     check_in(text, limits, scratch)?;
     read::value(text, scratch)
+}
+
+/// Checks a JSON text and reads all of it as a [`serde_json::Value`], for those who want to look around in one.
+///
+/// The same reader as [`from_slice`]: what is taken does not depend on the way, and nesting is bounded before anything is built, so that neither building
+/// nor dropping the value goes deeper than [`Limit::JsonDepth`](crate::Limit::JsonDepth). Integers that fit 64 bits stay integers,
+/// other numbers become floats. A value takes many times the memory of its text: `[0,0,...]` sixteen bytes for each
+/// byte of text, and more while it grows. Cap the body accordingly.
+///
+/// ```
+/// let limits = vestibule::Limits::DEFAULT;
+/// let value = vestibule::decode::json::to_value(br#"{"a": [1, "\u00e9"]}"#, &limits)?;
+/// assert_eq!(value["a"][1], "é");
+/// # Ok::<(), vestibule::Violation>(())
+/// ```
+///
+/// # Errors
+/// As [`check`]. [`Rule::DecoderPool`](crate::Rule::DecoderPool) if there is no memory to unescape strings in; the value's own memory cannot be
+/// refused.
+#[cfg(feature = "serde_json")]
+pub fn to_value(text: &[u8], limits: &Limits) -> Result<serde_json::Value, Violation> {
+    check(text, limits)?;
+    // Every string takes at least two bytes less than it has in the text, with its quotes.
+    let mut scratch = alloc::vec::Vec::new();
+    let room = if text.contains(&b'\\') { text.len() } else { 0 };
+    scratch.try_reserve_exact(room).map_err(|_| Violation::new(Rule::DecoderPool, 0))?;
+    scratch.resize(room, 0);
+    read::value(text, &mut scratch)
 }
 
 /// A value did not fit the buffer that it was to be written to.
@@ -223,7 +257,7 @@ mod tests {
         let small = format!("0.{}1e{}", "0".repeat(400), 401 + 308);
         assert!(check_in(small.as_bytes(), &limits, &mut []).is_ok());
         // Around the border, digit by digit, as the conversion itself decides.
-        let border = core::str::from_utf8(check::INFINITE).expect("digits");
+        let border = core::str::from_utf8(number::INFINITE).expect("digits");
         for cut in 1..=border.len() {
             for last in 0..=9 {
                 let digits = format!("{}{last}", &border[..cut - 1]);
