@@ -1,6 +1,7 @@
 //! What goes back: the handle of one exchange. Every event of an exchange carries one, and `Turn::reply` finds it later.
 
 use crate::base::{Limits, Misuse};
+use crate::decode::json;
 use crate::parse::h1::state::One;
 use crate::parse::{Content, Exchange, Expect, Id};
 use crate::read::OutboxMut;
@@ -210,7 +211,7 @@ impl Reply<'_> {
         self.respond(status, &[("content-type", content_type)], Content::Whole(bytes)).map(|_| ())
     }
 
-    /// A value as JSON, complete, serialised straight into the outbox by serde-json-core.
+    /// A value as JSON, complete, written straight into the outbox as [`to_slice`](crate::decode::json::to_slice) does it.
     ///
     /// # Errors
     /// Nothing was written; see [`Misuse`]. [`Misuse::NoRoom`] if head and value do not fit at once (under TLS, into one
@@ -219,7 +220,7 @@ impl Reply<'_> {
         // Where windows are nearly closed, a short value is parked.
         if self.takes(false)? < PARK {
             let mut short = [0; PARK];
-            if let Ok(n) = serde_json_core::to_slice(value, &mut short) {
+            if let Ok(n) = json::to_slice(value, &mut short) {
                 return self.whole(status, "application/json", short.get(..n).unwrap_or_default());
             }
         }
@@ -227,7 +228,7 @@ impl Reply<'_> {
         let mut outcome = Ok(true);
         let fits = out.put_behind(
             SHORT_HEAD,
-            |space| serde_json_core::to_slice(value, space).ok(),
+            |space| json::to_slice(value, space).ok(),
             |out, len| {
                 let mut reply = Reply { id: *id, exchanges, out, limits };
                 let before = reply.set_whole(true);

@@ -703,7 +703,7 @@ const fn specials(word: u64) -> u64 {
 }
 
 /// How many bytes stand before the first one that ends a run of a string, and whether they are all ASCII.
-fn scan(bytes: &[u8]) -> (usize, bool) {
+pub(super) fn scan(bytes: &[u8]) -> (usize, bool) {
     let (words, tail) = bytes.as_chunks::<8>();
     let (mut length, mut seen) = (0, 0);
     for word in words {

@@ -16,10 +16,12 @@ mod keys;
 mod number;
 mod read;
 mod tokens;
+mod write;
 
 use keys::Keys;
 
 pub use tokens::{Token, Tokenizer};
+pub use write::WriteError;
 
 /// Checks a JSON text without building anything: grammar, UTF-8, duplicate keys, and the limits that begin with `Json`.
 ///
@@ -126,35 +128,25 @@ pub fn to_value(text: &[u8], limits: &Limits) -> Result<serde_json::Value, Viola
     read::value(text, &mut scratch)
 }
 
-/// A value did not fit the buffer that it was to be written to.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Full;
-
-impl core::fmt::Display for Full {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the value does not fit the buffer")
-    }
-}
-
-impl core::error::Error for Full {}
-
 /// Writes a value as compact JSON; gives its length.
 ///
-/// The writer is `serde-json-core`, which is made for small things. What it does not know makes it **panic**: `char`, 128-bit
-/// integers, tuple variants, and a `Serialize` that fails by itself. Map keys that are not strings it writes without quotes,
-/// which is no JSON, and bytes (`serialize_bytes`) as they are. Floats that are not finite become `null`.
+/// Every type of serde's data model is written: bytes (`serialize_bytes`) as an array of numbers, a `char` as a string, an enum
+/// as `"variant"` or `{"variant": content}`, 128-bit integers with all their digits. Floats take the shortest digits that are read as the same float;
+/// those that are not finite become `null`. Keys are strings; numbers, booleans and characters become one. Whether a map or a
+/// flattened struct holds a key twice is for the value to know.
 ///
 /// ```
 /// let mut buf = [0; 64];
-/// let n = vestibule::decode::json::to_slice(&[1, 2, 3], &mut buf)?;
-/// assert_eq!(&buf[..n], b"[1,2,3]");
-/// # Ok::<(), vestibule::decode::json::Full>(())
+/// let n = vestibule::decode::json::to_slice(&("é", [1, 2], None::<bool>), &mut buf)?;
+/// assert_eq!(&buf[..n], "[\"é\",[1,2],null]".as_bytes());
+/// # Ok::<(), vestibule::decode::json::WriteError>(())
 /// ```
 ///
 /// # Errors
-/// [`Full`].
-pub fn to_slice<T: Serialize + ?Sized>(value: &T, buf: &mut [u8]) -> Result<usize, Full> {
-    serde_json_core::to_slice(value, buf).map_err(|_| Full)
+/// [`WriteError::Full`] if it does not fit, and [`WriteError::Value`] if it cannot be written. What `buf` holds then is of no interest to
+/// anybody.
+pub fn to_slice<T: Serialize + ?Sized>(value: &T, buf: &mut [u8]) -> Result<usize, WriteError> {
+    write::value(value, buf)
 }
 
 #[cfg(test)]
