@@ -1,5 +1,12 @@
-//! In: a JSON text, whole, and memory that the caller lends. Out: that it is one and inside the limits, and the value that was
-//! asked for; or the rule that it breaks, and where. The other way round: a value as JSON, in the caller's buffer.
+//! In: a JSON text, whole or in pieces, and memory that the caller lends. Out: that it is one and inside the limits, and the value that
+//! was asked for, or its tokens; or the rule that it breaks, and where. The other way round: a value as JSON, in the caller's buffer.
+//!
+//! | text | call | gives |
+//! |---|---|---|
+//! | whole | [`check_in`], [`check`](fn@check) | whether it is one |
+//! | whole | [`from_slice`] | a value of your type, without an allocation |
+//! | whole | [`to_value`](fn@to_value) (feature `serde_json`) | a `serde_json::Value` |
+//! | in pieces | [`Tokenizer`] | one [`Token`] after the other |
 //!
 //! What is taken is RFC 8259 to the letter, and where the RFC leaves a choice that readers make differently, the strict side
 //! of it: no byte order mark, no key twice, no half surrogate pair, no number that would become infinite.
@@ -15,6 +22,7 @@ mod grammar;
 mod keys;
 mod number;
 mod read;
+mod string;
 mod tokens;
 mod write;
 

@@ -44,12 +44,13 @@ pub enum Token<'a> {
 /// let (mut sum, mut is_price) = (0.0, false);
 /// for mut piece in pieces {
 ///     while let Some(token) = tokens.next(&mut piece, &Limits::DEFAULT)? {
+///         let is_key = token == Token::Key("price");
 ///         match token {
 ///             Token::Number(number) if is_price => sum += number.parse::<f64>().expect("a number"),
 ///             Token::Key("tags") => tokens.skip(),
 ///             _ => {}
 ///         }
-///         is_price = token == Token::Key("price");
+///         is_price = is_key;
 ///     }
 /// }
 /// tokens.finish()?;

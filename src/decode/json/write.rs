@@ -7,7 +7,7 @@ use core::fmt::{self, Write as _};
 
 use serde::ser::{self, Impossible, Serialize, Serializer};
 
-use super::grammar;
+use super::string;
 
 /// Why a value was not written.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -69,7 +69,7 @@ impl<'b> Writer<'b> {
     // RFC 8259 §7: what must be escaped, and no more.
     fn escaped(&mut self, mut text: &[u8]) -> Result<(), WriteError> {
         loop {
-            let (plain, rest) = text.split_at_checked(grammar::scan(text).0).unwrap_or((text, b""));
+            let (plain, rest) = text.split_at_checked(string::scan(text).0).unwrap_or((text, b""));
             self.put(plain)?;
             let Some((&byte, rest)) = rest.split_first() else { return Ok(()) };
             match byte {
