@@ -1,5 +1,5 @@
-//! JSON in pieces: JSON-01 to JSON-05, TXT-02, P-22 and ENG-01. The tokenizer against the checker, against itself under every cut, and
-//! against another implementation's values.
+//! JSON in pieces: JSON-01 to JSON-05, TXT-02, P-22 and ENG-01. The tokenizer against the checker, against itself under
+//! every cut, and against another implementation's values.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::time::Instant;

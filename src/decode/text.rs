@@ -108,10 +108,11 @@ impl Utf8 {
     }
 }
 
-/// Text that arrives in any pieces, as `str`: a character that is cut comes whole, as a part of its own, with the piece that ends it.
+/// Text that arrives in any pieces, as `str`: a character that is cut comes whole, as a part of its own, with the piece that
+/// ends it.
 ///
-/// Everything else is lent from the piece that it lies in, so a piece has two parts at most; and what stands before a fault is handed out
-/// before the fault is told. Up to three bytes are kept between pieces.
+/// Everything else is lent from the piece that it lies in, so a piece has two parts at most; and what stands before a fault
+/// is handed out before the fault is told. Up to three bytes are kept between pieces.
 ///
 /// ```
 /// use vestibule::decode::text::Text;

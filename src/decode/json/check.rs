@@ -1,7 +1,7 @@
 //! In: a JSON text, whole. Out: that it is one by RFC 8259 and inside the limits, or the rule it breaks and where.
 //!
-//! The grammar is that of `grammar`, in one piece; what is added are duplicate keys: the keys of an object are looked at once more
-//! when it ends, see `keys`.
+//! The grammar is that of `grammar`, in one piece; what is added are duplicate keys: the keys of an object are looked at
+//! once more when it ends, see `keys`.
 
 use super::grammar::{Event, Machine, Piece};
 use super::keys::Keys;

@@ -1,10 +1,10 @@
-//! In: a JSON text in any pieces. Out: one event for each token, lent from the piece where it lies there as it is; or the rule of
-//! RFC 8259 that is broken, and where. The only home of the grammar: the checker and the tokenizer both stand on it.
+//! In: a JSON text in any pieces. Out: one event for each token, lent from the piece where it lies there as it is; or the
+//! rule of RFC 8259 that is broken, and where. The only home of the grammar: the checker and the tokenizer both stand on it.
 //!
 //! One pass from left to right, without recursion: what is open is a bit on a stack of 256. Of a token that a piece ends in,
-//! these are kept: for a string the bytes of the character or the escape that is cut (twelve at most), for a key or a number what
-//! came of it, in a store that the caller lends. Bytes are judged strictly in their order, limits among them, so that no cut can change
-//! which rule is broken first.
+//! these are kept: for a string the bytes of the character or the escape that is cut (twelve at most), for a key or a number
+//! what came of it, in a store that the caller lends. Bytes are judged strictly in their order, limits among them, so that
+//! no cut can change which rule is broken first.
 
 use super::keys;
 use super::number::{self, Next, Shape};
@@ -350,8 +350,8 @@ impl Machine {
         if self.depth == 0 { State::End } else { State::CommaOrEnd }
     }
 
-    /// Begins a key or a string, and reads all of it if it lies here and is as plain as most are: ASCII without escapes, of `most`
-    /// bytes.
+    /// Begins a key or a string, and reads all of it if it lies here and is as plain as most are: ASCII without escapes, of
+    /// `most` bytes.
     #[inline(always)]
     fn plain_text(&mut self, most: u64, piece: &mut Piece<'_, '_>) -> bool {
         self.start = self.here(piece);
@@ -515,8 +515,8 @@ impl Machine {
         Event::Last
     }
 
-    /// The characters at the front of `bytes` that stand for themselves and are not cut. `Err` with their length if nobody wants
-    /// them.
+    /// The characters at the front of `bytes` that stand for themselves and are not cut. `Err` with their length if nobody
+    /// wants them.
     fn plain<'c>(&self, bytes: &'c [u8]) -> Result<&'c str, usize> {
         let (length, is_ascii) = scan(bytes);
         let run = front(bytes, length as u64);
@@ -526,8 +526,8 @@ impl Machine {
         }
     }
 
-    /// Escapes, and a character that is cut, at the front of `within`, after what is held. Gives them as UTF-8; nothing if all of
-    /// `within` is held now, or there is nothing.
+    /// Escapes, and a character that is cut, at the front of `within`, after what is held. Gives them as UTF-8; nothing if
+    /// all of `within` is held now, or there is nothing.
     fn units<'c>(&mut self, within: &[u8], piece: &mut Piece<'_, '_>) -> Result<Lies<'c>, Violation> {
         let (mut length, mut rest) = (0, within);
         loop {

@@ -1,11 +1,12 @@
-//! In: a JSON text, whole or in pieces, and memory that the caller lends. Out: that it is one and inside the limits, and the value that
-//! was asked for, or its tokens; or the rule that it breaks, and where. The other way round: a value as JSON, in the caller's buffer.
+//! In: a JSON text, whole or in pieces, and memory that the caller lends. Out: that it is one and inside the limits, and the
+//! value that was asked for, or its tokens; or the rule that it breaks, and where. The other way round: a value as JSON, in
+//! the caller's buffer.
 //!
 //! | text | call | gives |
 //! |---|---|---|
 //! | whole | [`check_in`], [`check`](fn@check) | whether it is one |
 //! | whole | [`from_slice`] | a value of your type, without an allocation |
-//! | whole | [`to_value`](fn@to_value) (feature `serde_json`) | a `serde_json::Value` |
+//! | whole | `to_value`, with the feature `serde_json` | a `serde_json::Value` |
 //! | in pieces | [`Tokenizer`] | one [`Token`] after the other |
 //!
 //! What is taken is RFC 8259 to the letter, and where the RFC leaves a choice that readers make differently, the strict side
@@ -13,8 +14,6 @@
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "serde_json")]
-use crate::base::Rule;
 use crate::base::{Limits, Violation};
 
 mod check;
@@ -69,14 +68,15 @@ pub fn check_in(text: &[u8], limits: &Limits, scratch: &mut [u8]) -> Result<(), 
 
 /// Checks a JSON text and reads a value from it.
 ///
-/// Nothing is allocated here. Strings are lent from the text, and if they hold escapes from `scratch`, where they are unescaped
-/// to: `&'a str` takes both. First, `scratch` serves as in [`check_in`]; what it must hold then is every escaped string
-/// that is lent. Twice the length of the text and four more are always enough, and a few hundred bytes do for most texts.
+/// Nothing is allocated here. Strings are lent from the text, and if they hold escapes from `scratch`, where they are
+/// unescaped to: `&'a str` takes both. First, `scratch` serves as in [`check_in`]; what it must hold then is every escaped
+/// string that is lent. Twice the length of the text and four more are always enough, and a few hundred bytes do for most
+/// texts.
 ///
 /// The reader tells a type what it finds, so untagged enums, `flatten` and self-describing values work where their own
-/// allocations may. Integers are read exactly, up to 128 bits; a fraction or an exponent makes a float, which no integer takes.
-/// Integers, floats and booleans may stand as keys if the type asks for them. A struct is an object, never an array. `null`
-/// is a unit or `None`, never a float.
+/// allocations may. Integers are read exactly, up to 128 bits; a fraction or an exponent makes a float, which no integer
+/// takes. Integers, floats and booleans may stand as keys if the type asks for them. A struct is an object, never an array.
+/// `null` is a unit or `None`, never a float.
 ///
 /// ```
 /// use vestibule::Limits;
@@ -110,10 +110,10 @@ pub fn from_slice<'a, T: Deserialize<'a>>(
 
 /// Checks a JSON text and reads all of it as a [`serde_json::Value`], for those who want to look around in one.
 ///
-/// The same reader as [`from_slice`]: what is taken does not depend on the way, and nesting is bounded before anything is built, so that neither building
-/// nor dropping the value goes deeper than [`Limit::JsonDepth`](crate::Limit::JsonDepth). Integers that fit 64 bits stay integers,
-/// other numbers become floats. A value takes many times the memory of its text: `[0,0,...]` sixteen bytes for each
-/// byte of text, and more while it grows. Cap the body accordingly.
+/// The same reader as [`from_slice`]: what is taken does not depend on the way. Nesting is judged before anything is built, so
+/// neither building nor dropping the value goes deeper than [`Limit::JsonDepth`](crate::Limit::JsonDepth). Integers that fit
+/// 64 bits stay integers, other numbers become floats. A value takes many times the memory of its text: some sixteen bytes
+/// for each byte of `[0,0,0]`, more while it grows. Cap the body accordingly.
 ///
 /// ```
 /// let limits = vestibule::Limits::DEFAULT;
@@ -123,25 +123,25 @@ pub fn from_slice<'a, T: Deserialize<'a>>(
 /// ```
 ///
 /// # Errors
-/// As [`check`]. [`Rule::DecoderPool`](crate::Rule::DecoderPool) if there is no memory to unescape strings in; the value's own memory cannot be
-/// refused.
+/// As [`check`](fn@check). [`Rule::DecoderPool`](crate::Rule::DecoderPool) if there is no memory to unescape strings in;
+/// that of the value itself is asked for without a way back.
 #[cfg(feature = "serde_json")]
 pub fn to_value(text: &[u8], limits: &Limits) -> Result<serde_json::Value, Violation> {
     check(text, limits)?;
     // Every string takes at least two bytes less than it has in the text, with its quotes.
     let mut scratch = alloc::vec::Vec::new();
     let room = if text.contains(&b'\\') { text.len() } else { 0 };
-    scratch.try_reserve_exact(room).map_err(|_| Violation::new(Rule::DecoderPool, 0))?;
+    scratch.try_reserve_exact(room).map_err(|_| Violation::new(crate::base::Rule::DecoderPool, 0))?;
     scratch.resize(room, 0);
     read::value(text, &mut scratch)
 }
 
 /// Writes a value as compact JSON; gives its length.
 ///
-/// Every type of serde's data model is written: bytes (`serialize_bytes`) as an array of numbers, a `char` as a string, an enum
-/// as `"variant"` or `{"variant": content}`, 128-bit integers with all their digits. Floats take the shortest digits that are read as the same float;
-/// those that are not finite become `null`. Keys are strings; numbers, booleans and characters become one. Whether a map or a
-/// flattened struct holds a key twice is for the value to know.
+/// Every type of serde's data model is written: bytes (`serialize_bytes`) as an array of numbers, a `char` as a string, an
+/// enum as `"variant"` or `{"variant": content}`, 128-bit integers with all their digits. Floats take the shortest digits
+/// that are read as the same float; those that are not finite become `null`. Keys are strings; numbers, booleans and
+/// characters become one. Whether a map or a flattened struct holds a key twice is for the value to know.
 ///
 /// ```
 /// let mut buf = [0; 64];
@@ -151,8 +151,8 @@ pub fn to_value(text: &[u8], limits: &Limits) -> Result<serde_json::Value, Viola
 /// ```
 ///
 /// # Errors
-/// [`WriteError::Full`] if it does not fit, and [`WriteError::Value`] if it cannot be written. What `buf` holds then is of no interest to
-/// anybody.
+/// [`WriteError::Full`] if it does not fit, and [`WriteError::Value`] if it cannot be written. What `buf` holds then is of no
+/// interest to anybody.
 pub fn to_slice<T: Serialize + ?Sized>(value: &T, buf: &mut [u8]) -> Result<usize, WriteError> {
     write::value(value, buf)
 }

@@ -1,5 +1,5 @@
-//! In: the bytes of a number, one after the other. Out: whether they go on being one by RFC 8259 §6, and whether an `f64` can hold
-//! it.
+//! In: the bytes of a number, one after the other. Out: whether they go on being one by RFC 8259 §6, and whether an `f64`
+//! can hold it.
 
 /// How much of the grammar of a number has come: `-? int frac? exp?`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -73,8 +73,8 @@ pub(super) const INFINITE: &[u8; 309] =
 
 /// Whether a number that is one by the grammar would become infinite as an `f64`.
 ///
-/// Decided by the place of its first digit and, if that is the greatest there can be, digit by digit; numbers near the border are
-/// dear to convert, and a text could hold many of them.
+/// Decided by the place of its first digit and, if that is the greatest there can be, digit by digit; numbers near the
+/// border are dear to convert, and a text could hold many of them.
 pub(super) fn is_infinite(number: &[u8]) -> bool {
     let number = number.strip_prefix(b"-").unwrap_or(number);
     let is_e = |b: &u8| matches!(b, b'e' | b'E');

@@ -1,5 +1,5 @@
-//! In: the inside of a string, as far as it is here. Out: how far it stands for itself, and the character that an escape or UTF-8
-//! stands for; or that it is cut, or what is wrong with it (RFC 8259 §7 and §8, RFC 3629).
+//! In: the inside of a string, as far as it is here. Out: how far it stands for itself, and the character that an escape or
+//! UTF-8 stands for; or that it is cut, or what is wrong with it (RFC 8259 §7 and §8, RFC 3629).
 
 use super::keys;
 use crate::base::Rule;
@@ -115,8 +115,8 @@ impl Unit {
 
 const ONES: u64 = u64::MAX / 255;
 
-/// Marks the bytes of a word that end a run of a string: quote, backslash, control characters. Above the first one that is marked,
-/// others may be marked wrongly.
+/// Marks the bytes of a word that end a run of a string: quote, backslash, control characters. Above the first one that is
+/// marked, others may be marked wrongly.
 const fn specials(word: u64) -> u64 {
     let (quote, backslash) = (word ^ (ONES * b'"' as u64), word ^ (ONES * b'\\' as u64));
     let control = word.wrapping_sub(ONES * 0x20) & !word;

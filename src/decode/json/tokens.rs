@@ -1,5 +1,5 @@
-//! In: a JSON text in pieces. Out: its tokens, one at a time, lent from the piece where they lie there as they are, else from the
-//! tokenizer; or the rule that is broken, and where.
+//! In: a JSON text in pieces. Out: its tokens, one at a time, lent from the piece where they lie there as they are, else
+//! from the tokenizer; or the rule that is broken, and where.
 
 use super::grammar::{Event, Lies, Machine, Piece};
 use crate::base::{Limits, Violation};
@@ -24,7 +24,8 @@ pub enum Token<'a> {
         /// The string ends with this part.
         last: bool,
     },
-    /// A number, whole, as it was written. It is one by the grammar, and no `f64` makes it infinite: `parse` it as what is wanted.
+    /// A number, whole, as it was written. It is one by the grammar, and no `f64` makes it infinite: `parse` it as what is
+    /// wanted.
     Number(&'a str),
     /// `true` or `false`.
     Bool(bool),
@@ -32,7 +33,8 @@ pub enum Token<'a> {
     Null,
 }
 
-/// A strict tokenizer of JSON (RFC 8259) that takes the text in any pieces: bodies of any length, in a memory that does not grow.
+/// A strict tokenizer of JSON (RFC 8259) that takes the text in any pieces: bodies of any length, in a memory that does not
+/// grow.
 ///
 /// ```
 /// use vestibule::Limits;
@@ -58,14 +60,15 @@ pub enum Token<'a> {
 /// # Ok::<(), vestibule::Violation>(())
 /// ```
 ///
-/// What is taken, what is refused and where, and which limits hold is as in [`check_in`](super::check_in), with one exception: a key
-/// that its object holds already is not refused, both are handed out (RFC 8259 §4: "the behavior of software that receives such an object is
-/// unpredictable"). Who takes the one or the other should know which, or ask [`check`](super::check) as well. Tokens before a
-/// fault are handed out before it is told.
+/// What is taken, what is refused and where, and which limits hold is as in [`check_in`](super::check_in), with one
+/// exception: a key that its object holds already is not refused, both are handed out (RFC 8259 §4: "the behavior of
+/// software that receives such an object is unpredictable"). Who takes the one or the other must know which. Tokens before a
+/// fault are handed out before it is told, so nothing that they ask for is sure until [`Tokenizer::finish`]. One text is
+/// read, and nothing may follow it.
 ///
-/// `S` is the memory for keys and numbers that are cut or escaped: whatever [`Limit::JsonKeyBytes`](crate::Limit::JsonKeyBytes) and
-/// [`Limit::JsonNumberBytes`](crate::Limit::JsonNumberBytes) allow, they are refused if they are longer than it, so that a cut
-/// changes nothing. 1 KiB, as in [`Tokenizer::new`], fits both defaults.
+/// `S` is the memory for keys and numbers that are cut or escaped. Whatever
+/// [`Limit::JsonKeyBytes`](crate::Limit::JsonKeyBytes) and [`Limit::JsonNumberBytes`](crate::Limit::JsonNumberBytes) allow,
+/// those that are longer than it are refused, cut or not. 1 KiB, as in [`Tokenizer::new`], fits both defaults.
 #[derive(Clone, Debug)]
 pub struct Tokenizer<S = [u8; 1024]> {
     walk: Walk,
@@ -135,8 +138,8 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Tokenizer<S> {
     /// The next token; `None` when `piece` is used up. What was read of `piece` is taken off its front.
     ///
     /// # Errors
-    /// As [`check_in`](super::check_in), except for duplicate keys; and if a key or a number is longer than the store, the rule
-    /// for its limit with the store's length as its value. The same again from then on.
+    /// As [`check_in`](super::check_in), but for duplicate keys; if a key or a number is longer than the store, the rule of
+    /// its limit with the store's length as the value. The same again from then on.
     #[inline]
     pub fn next<'t, 'c: 't>(
         &'t mut self,

@@ -1,7 +1,7 @@
 //! In: a value, through serde. Out: compact JSON (RFC 8259) in the caller's buffer, or why it is not there.
 //!
-//! Every type of serde's data model is written, and so that [`from_slice`](super::from_slice) reads it again. Nothing is allocated, and
-//! nothing can panic but the value itself.
+//! Every type of serde's data model is written, and so that [`from_slice`](super::from_slice) reads it again. Nothing is
+//! allocated, and nothing can panic but the value itself.
 
 use core::fmt::{self, Write as _};
 
