@@ -363,6 +363,23 @@ fn faults_lie_at_the_same_byte_in_any_pieces() {
     }
 }
 
+// ENG-01
+#[test]
+fn every_truncation_and_every_flipped_bit_is_judged_as_by_the_checker() {
+    let text =
+        "{\"a\\u00e9\": [1.5e-3, -0, true, \"x\\ud83c\\udf75é🍵\\n\"], \"b\": {\"c\": null}, \"d\": \"\" }".as_bytes();
+    assert_eq!(every_way(text, &Limits::DEFAULT, 0..=text.len()).1, Ok(()));
+    for end in 0..text.len() {
+        let (_, verdict) = every_way(&text[..end], &Limits::DEFAULT, 0..=end);
+        assert!(verdict.is_err_and(|v| v.at <= end as u64), "{end}");
+    }
+    for bit in 0..8 * text.len() {
+        let mut text = text.to_vec();
+        text[bit / 8] ^= 1 << (bit % 8);
+        let _ = every_way(&text, &Limits::DEFAULT, [bit / 8, bit / 8 + 1]);
+    }
+}
+
 // JSON-01
 #[test]
 fn a_million_brackets_end_at_the_limit_in_pieces_too() {
