@@ -1,6 +1,7 @@
 //! What goes back: the handle of one exchange. Every event of an exchange carries one, and `Turn::reply` finds it later.
 
 use crate::base::{Limits, Misuse};
+use crate::decode::json;
 use crate::parse::h1::state::One;
 use crate::parse::{Content, Exchange, Expect, Id};
 use crate::read::OutboxMut;
@@ -210,13 +211,13 @@ impl Reply<'_> {
         self.respond(status, &[("content-type", content_type)], Content::Whole(bytes)).map(|_| ())
     }
 
-    /// A value as JSON, complete, serialised straight into the outbox by serde-json-core.
+    /// A value as JSON, complete, written straight into the outbox as [`to_slice`](crate::decode::json::to_slice) does it.
     ///
     /// # Errors
     /// Nothing was written; see [`Misuse`]. [`Misuse::NoRoom`] if head and value do not fit at once (under TLS, into one
     /// record), or if the value cannot be written as JSON.
     pub fn json<T: serde::Serialize>(&mut self, status: u16, value: &T) -> Result<(), Misuse> {
-        self.fill(status, "application/json", |space| serde_json_core::to_slice(value, space).ok())
+        self.fill(status, "application/json", |space| json::to_slice(value, space).ok())
     }
 
     /// A typed Protobuf message, complete, encoded straight into the outbox by prost. Its type is `application/protobuf`, the one that

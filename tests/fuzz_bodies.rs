@@ -163,6 +163,17 @@ fn grpc() {
 }
 
 #[test]
+fn json_tokens() {
+    replay("json_tokens", 2, 4_000, fuzzing::json_tokens);
+}
+
+/// What `json` tries whole, cut as well.
+#[test]
+fn json_tokens_of_json() {
+    replay("json", 2, 4_000, fuzzing::json_tokens);
+}
+
+#[test]
 fn tls_records() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();

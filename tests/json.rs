@@ -388,5 +388,5 @@ fn what_is_written_is_read_again() {
     let (mut buf, mut scratch) = ([0; 128], [0; 256]);
     let length = json::to_slice(&reply, &mut buf).unwrap();
     assert_eq!(json::from_slice::<Reply<'_>>(&buf[..length], &Limits::DEFAULT, &mut scratch), Ok(reply));
-    assert_eq!(json::to_slice(&[1; 9], &mut [0; 10]), Err(json::Full));
+    assert_eq!(json::to_slice(&[1; 9], &mut [0; 10]), Err(json::WriteError::Full));
 }

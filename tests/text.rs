@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
-use vestibule::decode::text::Utf8;
+use vestibule::decode::text::{Text, Utf8};
 use vestibule::{Rule, Violation};
 
 /// The borders of every range in the grammar of RFC 3629 §4, from both sides.
@@ -34,6 +34,40 @@ fn could_begin(byte: u8) -> bool {
     (0xc2..=0xf4).contains(&byte)
 }
 
+/// All parts joined, and how it ended. No part is empty; those of a piece are two at most, and lent from it but for the first.
+fn text_in_pieces(pieces: &[&[u8]]) -> (String, Result<(), Violation>) {
+    let (mut text, mut joined) = (Text::new(), String::new());
+    for piece in pieces {
+        let (mut rest, mut parts) = (*piece, 0);
+        loop {
+            match text.next(&mut rest) {
+                Ok(None) => break assert!(rest.is_empty()),
+                Ok(Some(part)) => {
+                    let is_lent = piece.as_ptr_range().contains(&part.as_ptr());
+                    assert!(!part.is_empty() && (is_lent || (parts == 0 && part.chars().count() == 1)));
+                    joined.push_str(part);
+                    parts += 1;
+                }
+                Err(violation) => {
+                    assert_eq!(text.next(&mut &b"a"[..]), Err(violation), "it stays that way");
+                    assert_eq!(text.next(&mut &b""[..]), Err(violation));
+                    assert_eq!(text.finish(), Err(violation));
+                    return (joined, Err(violation));
+                }
+            }
+        }
+        assert!(parts <= 2);
+    }
+    let end = text.finish();
+    (joined, end)
+}
+
+/// What `core::str` makes of it: the longest front that is text, and the fault.
+fn front(text: &[u8]) -> (String, Result<(), Violation>) {
+    let good = std::str::from_utf8(text).map_or_else(|error| error.valid_up_to(), str::len);
+    (String::from_utf8(text[..good].to_vec()).unwrap(), expected(text))
+}
+
 // TXT-01
 #[test]
 fn every_sequence_of_up_to_four_border_bytes_at_every_cut() {
@@ -41,12 +75,16 @@ fn every_sequence_of_up_to_four_border_bytes_at_every_cut() {
     for length in 0..=4 {
         for text in &sequences {
             let want = expected(text);
+            let parts = front(text);
             assert_eq!(in_pieces(&[text]), want, "{text:x?}");
+            assert_eq!(text_in_pieces(&[text]), parts, "{text:x?}");
             for a in 0..=length {
                 assert_eq!(in_pieces(&[&text[..a], &text[a..]]), want, "{text:x?} cut at {a}");
+                assert_eq!(text_in_pieces(&[&text[..a], &text[a..]]), parts, "{text:x?} cut at {a}");
             }
             let bytes: Vec<&[u8]> = text.chunks(1).collect();
             assert_eq!(in_pieces(&bytes), want, "{text:x?} byte by byte");
+            assert_eq!(text_in_pieces(&bytes), parts, "{text:x?} byte by byte");
         }
         if length < 4 {
             sequences = sequences.iter().flat_map(|s| BYTES.iter().map(|b| [&s[..], &[*b]].concat())).collect();
@@ -103,5 +141,27 @@ proptest! {
         cuts.sort_unstable();
         let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
         prop_assert_eq!(in_pieces(&pieces), expected(&text));
+        prop_assert_eq!(text_in_pieces(&pieces), front(&text));
+    }
+
+    // A vector unit looks at many bytes at once: faults at each of their places, in texts of every mixture.
+    #[test]
+    fn long_texts_with_a_fault_anywhere(
+        words in proptest::collection::vec(proptest::sample::select(&["plain text of ASCII ", "äöü", "漢字かな", "😀🍵", "\u{7ff}\u{800}\u{ffff}"][..]), 1..60),
+        fault in proptest::option::of((any::<prop::sample::Index>(), proptest::sample::select(&[0x41u8, 0x80, 0xbf, 0xc0, 0xc3, 0xe0, 0xed, 0xf4, 0xff][..]))),
+        cut in any::<prop::sample::Index>(),
+        end in any::<prop::sample::Index>(),
+    ) {
+        let mut text = words.concat().into_bytes();
+        if let Some((at, byte)) = fault {
+            let at = at.index(text.len());
+            text[at] = byte;
+        }
+        text.truncate(end.index(text.len()) + 1);
+        let (a, b) = text.split_at(cut.index(text.len() + 1));
+        for pieces in [&[&text[..]][..], &[a, b]] {
+            prop_assert_eq!(in_pieces(pieces), expected(&text));
+            prop_assert_eq!(text_in_pieces(pieces), front(&text));
+        }
     }
 }

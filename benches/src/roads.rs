@@ -16,6 +16,7 @@
 
 mod forms;
 mod h2;
+mod json;
 mod measure;
 mod plain;
 mod protobuf;
@@ -25,7 +26,10 @@ use measure::{Effort, Group};
 
 fn main() {
     let groups: Vec<Group> =
-        [plain::groups(), h2::groups(), tls::groups(), forms::groups(), protobuf::groups()].into_iter().flatten().collect();
+        [plain::groups(), h2::groups(), tls::groups(), json::groups(), forms::groups(), protobuf::groups()]
+            .into_iter()
+            .flatten()
+            .collect();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, group, case, n] = &arguments[..]
         && flag == "--count"

@@ -1,5 +1,5 @@
 //! In: text in any pieces, and the value of `Content-Type`. Out: whether it is UTF-8, and if not, the first byte that makes it
-//! so; whether its charset is one that we take. No allocation.
+//! so; the pieces as text, whole characters only; whether the charset is one that we take. No allocation.
 
 use super::media::Cursor;
 use crate::base::{Rule, Violation};
@@ -60,10 +60,7 @@ impl Utf8 {
             self.byte(byte)?;
             rest = after;
         }
-        let good = match core::str::from_utf8(rest) {
-            Ok(_) => rest.len(),
-            Err(error) => error.valid_up_to(),
-        };
+        let good = valid_front(rest).len();
         self.at = self.at.saturating_add(good as u64);
         // At most one character: begun and not ended, or the bad one.
         for &byte in rest.get(good..).unwrap_or_default() {
@@ -110,6 +107,101 @@ impl Utf8 {
             }
         }
     }
+}
+
+/// Text that arrives in any pieces, as `str`: a character that is cut comes whole, as a part of its own, with the piece that
+/// ends it.
+///
+/// Everything else is lent from the piece that it lies in, so a piece has two parts at most; and what stands before a fault
+/// is handed out before the fault is told. Up to three bytes are kept between pieces.
+///
+/// ```
+/// use vestibule::decode::text::Text;
+/// let (mut text, mut parts) = (Text::new(), Vec::new());
+/// for mut piece in [&b"gr\xc3"[..], b"\xbcn", b" is a colour"] {
+///     while let Some(part) = text.next(&mut piece)? {
+///         parts.push(part.to_string());
+///     }
+/// }
+/// text.finish()?;
+/// assert_eq!(parts, ["gr", "ü", "n", " is a colour"]);
+/// # Ok::<(), vestibule::Violation>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Text {
+    utf8: Utf8,
+    /// The character that the last piece was cut in.
+    held: [u8; 4],
+    length: usize,
+}
+
+impl Text {
+    /// At the start of a text.
+    pub const fn new() -> Text {
+        Text { utf8: Utf8::new(), held: [0; 4], length: 0 }
+    }
+
+    /// The next part, which is never empty; `None` when `piece` is used up. What was read of `piece` is taken off its front.
+    ///
+    /// # Errors
+    /// [`Rule::Utf8`] as with [`Utf8`]: at the first byte that cannot be mended. The same again from then on.
+    pub fn next<'t, 'c: 't>(&'t mut self, piece: &mut &'c [u8]) -> Result<Option<&'t str>, Violation> {
+        if self.length == 0 && !self.utf8.failed {
+            let part = valid_front(piece);
+            if !part.is_empty() {
+                self.utf8.at = self.utf8.at.saturating_add(part.len() as u64);
+                *piece = piece.get(part.len()..).unwrap_or_default();
+                return Ok(Some(part));
+            }
+        }
+        // What begins here is cut, or wrong.
+        while let Some((byte, rest)) = piece.split_first() {
+            self.utf8.push(&[*byte])?;
+            *piece = rest;
+            if let Some(slot) = self.held.get_mut(self.length) {
+                *slot = *byte;
+            }
+            self.length += 1;
+            if self.utf8.need == 0 {
+                let length = core::mem::take(&mut self.length);
+                return Ok(Some(valid_front(self.held.get(..length).unwrap_or_default())));
+            }
+        }
+        match self.utf8.failed {
+            true => self.finish().map(|()| None),
+            false => Ok(None),
+        }
+    }
+
+    /// The text ends here.
+    ///
+    /// # Errors
+    /// [`Rule::Utf8`] at the length of the text, if its last character is not complete.
+    pub fn finish(&mut self) -> Result<(), Violation> {
+        self.utf8.finish()
+    }
+}
+
+/// The longest front of `bytes` that is UTF-8.
+pub(crate) fn valid_front(bytes: &[u8]) -> &str {
+    let good = match whole(bytes) {
+        Ok(text) => return text,
+        Err(good) => good,
+    };
+    // Once for each text that is not UTF-8, and each character that is cut.
+    whole(bytes.get(..good).unwrap_or_default()).unwrap_or_default()
+}
+
+/// `bytes` as UTF-8, or how many of them are.
+#[cfg(not(feature = "simdutf8"))]
+pub(crate) fn whole(bytes: &[u8]) -> Result<&str, usize> {
+    core::str::from_utf8(bytes).map_err(|error| error.valid_up_to())
+}
+
+/// `bytes` as UTF-8, or how many of them are.
+#[cfg(feature = "simdutf8")]
+pub(crate) fn whole(bytes: &[u8]) -> Result<&str, usize> {
+    simdutf8::compat::from_utf8(bytes).map_err(|error| error.valid_up_to())
 }
 
 /// Whether the charset of a `Content-Type` (RFC 9110 §8.3.1) is one that we take: none, `utf-8` or `us-ascii`, without case.

@@ -60,13 +60,27 @@ impl<'s> Keys<'s> {
     /// # Errors
     /// [`Rule::JsonTooManyKeys`], with how many fit, if there is no room; [`Rule::BodyOverHandler`] for a key that begins
     /// beyond 4 GiB; [`Rule::DecoderPool`] if memory ran out.
+    #[inline]
     pub(super) fn push(&mut self, start: usize, at: usize) -> Result<(), Violation> {
         let Ok(offset) = u32::try_from(start) else {
             return Err(Violation::new(Rule::BodyOverHandler, u64::from(u32::MAX)));
         };
         let length = self.length;
+        self.length += 1;
+        if let Some(slot) = self.stack().get_mut(length) {
+            *slot = offset.to_ne_bytes();
+            return Ok(());
+        }
+        self.length = length;
+        self.push_beyond(offset, at)
+    }
+
+    /// Adds what does not fit.
+    #[cold]
+    fn push_beyond(&mut self, offset: u32, at: usize) -> Result<(), Violation> {
+        let length = self.length;
         #[cfg(feature = "alloc")]
-        if self.may_grow && length >= self.stack().len() {
+        if self.may_grow {
             // An object with its first key is four bytes of text and eight of these: doubled, four times what came.
             let no_room = |_| Violation::new(Rule::DecoderPool, at as u64);
             let more = if self.grown.is_empty() { 2 * length } else { length };
@@ -114,9 +128,9 @@ impl<'s> Keys<'s> {
 }
 
 /// Whether an object may have one key more than `count`.
-pub(super) fn room_for(count: usize, at: usize, limits: &Limits) -> Result<(), Violation> {
+pub(super) fn room_for(count: usize, at: u64, limits: &Limits) -> Result<(), Violation> {
     if count as u64 >= limits.get(Limit::JsonKeys) {
-        return Err(Violation::over(Rule::JsonTooManyKeys, at as u64, limits));
+        return Err(Violation::over(Rule::JsonTooManyKeys, at, limits));
     }
     Ok(())
 }
@@ -126,7 +140,16 @@ fn offset(key: Key) -> usize {
 }
 
 fn compare(text: &[u8], a: Key, b: Key) -> Ordering {
-    Unescaped::new(text, offset(a)).cmp(Unescaped::new(text, offset(b)))
+    let [a, b] = [a, b].map(|key| text.get(offset(key)..).unwrap_or_default());
+    // As far as they are alike without escapes, which is nearly always far enough, they need not be unescaped.
+    let alike = a.iter().zip(b).take_while(|(a, b)| a == b && !matches!(a, b'"' | b'\\')).count();
+    match (a.get(alike), b.get(alike)) {
+        (Some(b'"'), Some(b'"')) => Ordering::Equal,
+        (Some(b'\\'), _) | (_, Some(b'\\')) => Unescaped::new(a, alike).cmp(Unescaped::new(b, alike)),
+        (Some(b'"'), _) => Ordering::Less,
+        (_, Some(b'"')) => Ordering::Greater,
+        (a, b) => a.cmp(&b),
+    }
 }
 
 /// The bytes of a string that was checked, unescaped, up to its closing quote.
@@ -193,7 +216,7 @@ pub(super) fn hex(digits: &[u8]) -> Option<u32> {
 }
 
 /// The code point of a surrogate pair (RFC 8259 §7).
-const fn pair(high: u32, low: u32) -> u32 {
+pub(super) const fn pair(high: u32, low: u32) -> u32 {
     0x1_0000 + ((high & 0x3ff) << 10) + (low & 0x3ff)
 }
 

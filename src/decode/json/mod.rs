@@ -1,5 +1,13 @@
-//! In: a JSON text, whole, and memory that the caller lends. Out: that it is one and inside the limits, and the value that was
-//! asked for; or the rule that it breaks, and where. The other way round: a value as JSON, in the caller's buffer.
+//! In: a JSON text, whole or in pieces, and memory that the caller lends. Out: that it is one and inside the limits, and the
+//! value that was asked for, or its tokens; or the rule that it breaks, and where. The other way round: a value as JSON, in
+//! the caller's buffer.
+//!
+//! | text | call | gives |
+//! |---|---|---|
+//! | whole | [`check_in`], [`check`](fn@check) | whether it is one |
+//! | whole | [`from_slice`] | a value of your type, without an allocation |
+//! | whole | `to_value`, with the feature `serde_json` | a `serde_json::Value` |
+//! | in pieces | [`Tokenizer`] | one [`Token`] after the other |
 //!
 //! What is taken is RFC 8259 to the letter, and where the RFC leaves a choice that readers make differently, the strict side
 //! of it: no byte order mark, no key twice, no half surrogate pair, no number that would become infinite.
@@ -9,11 +17,18 @@ use serde::{Deserialize, Serialize};
 use crate::base::{Limits, Violation};
 
 mod check;
+mod grammar;
 mod keys;
+mod number;
 mod read;
+mod string;
+mod tokens;
+mod write;
 
-use check::Checker;
 use keys::Keys;
+
+pub use tokens::{Token, Tokenizer};
+pub use write::WriteError;
 
 /// Checks a JSON text without building anything: grammar, UTF-8, duplicate keys, and the limits that begin with `Json`.
 ///
@@ -36,7 +51,7 @@ use keys::Keys;
 #[cfg(feature = "alloc")]
 pub fn check(text: &[u8], limits: &Limits) -> Result<(), Violation> {
     let mut scratch = [0; 512];
-    Checker::new(text, limits, Keys::growing(&mut scratch)).run()
+    check::run(text, limits, Keys::growing(&mut scratch))
 }
 
 /// The same in memory that the caller lends, with or without an allocator.
@@ -48,19 +63,20 @@ pub fn check(text: &[u8], limits: &Limits) -> Result<(), Violation> {
 /// As [`check`](crate::decode::json), and [`Rule::JsonTooManyKeys`](crate::Rule::JsonTooManyKeys) with how many fit as its
 /// value if `scratch` is too small.
 pub fn check_in(text: &[u8], limits: &Limits, scratch: &mut [u8]) -> Result<(), Violation> {
-    Checker::new(text, limits, Keys::fixed(scratch)).run()
+    check::run(text, limits, Keys::fixed(scratch))
 }
 
 /// Checks a JSON text and reads a value from it.
 ///
-/// Nothing is allocated here. Strings are lent from the text, and if they hold escapes from `scratch`, where they are unescaped
-/// to: `&'a str` takes both. First, `scratch` serves as in [`check_in`]; what it must hold then is every escaped string
-/// that is lent. Twice the length of the text and four more are always enough, and a few hundred bytes do for most texts.
+/// Nothing is allocated here. Strings are lent from the text, and if they hold escapes from `scratch`, where they are
+/// unescaped to: `&'a str` takes both. First, `scratch` serves as in [`check_in`]; what it must hold then is every escaped
+/// string that is lent. Twice the length of the text and four more are always enough, and a few hundred bytes do for most
+/// texts.
 ///
 /// The reader tells a type what it finds, so untagged enums, `flatten` and self-describing values work where their own
-/// allocations may. Integers are read exactly, up to 128 bits; a fraction or an exponent makes a float, which no integer takes.
-/// Integers, floats and booleans may stand as keys if the type asks for them. A struct is an object, never an array. `null`
-/// is a unit or `None`, never a float.
+/// allocations may. Integers are read exactly, up to 128 bits; a fraction or an exponent makes a float, which no integer
+/// takes. Integers, floats and booleans may stand as keys if the type asks for them. A struct is an object, never an array.
+/// `null` is a unit or `None`, never a float.
 ///
 /// ```
 /// use vestibule::Limits;
@@ -92,35 +108,53 @@ pub fn from_slice<'a, T: Deserialize<'a>>(
     read::value(text, scratch)
 }
 
-/// A value did not fit the buffer that it was to be written to.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Full;
-
-impl core::fmt::Display for Full {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the value does not fit the buffer")
-    }
-}
-
-impl core::error::Error for Full {}
-
-/// Writes a value as compact JSON; gives its length.
+/// Checks a JSON text and reads all of it as a [`serde_json::Value`], for those who want to look around in one.
 ///
-/// The writer is `serde-json-core`, which is made for small things. What it does not know makes it **panic**: `char`, 128-bit
-/// integers, tuple variants, and a `Serialize` that fails by itself. Map keys that are not strings it writes without quotes,
-/// which is no JSON, and bytes (`serialize_bytes`) as they are. Floats that are not finite become `null`.
+/// The same reader as [`from_slice`]: what is taken does not depend on the way. Nesting is judged before anything is built, so
+/// neither building nor dropping the value goes deeper than [`Limit::JsonDepth`](crate::Limit::JsonDepth). Integers that fit
+/// 64 bits stay integers, other numbers become floats. A value takes many times the memory of its text: some sixteen bytes
+/// for each byte of `[0,0,0]`, more while it grows. Cap the body accordingly.
 ///
 /// ```
-/// let mut buf = [0; 64];
-/// let n = vestibule::decode::json::to_slice(&[1, 2, 3], &mut buf)?;
-/// assert_eq!(&buf[..n], b"[1,2,3]");
-/// # Ok::<(), vestibule::decode::json::Full>(())
+/// let limits = vestibule::Limits::DEFAULT;
+/// let value = vestibule::decode::json::to_value(br#"{"a": [1, "\u00e9"]}"#, &limits)?;
+/// assert_eq!(value["a"][1], "é");
+/// # Ok::<(), vestibule::Violation>(())
 /// ```
 ///
 /// # Errors
-/// [`Full`].
-pub fn to_slice<T: Serialize + ?Sized>(value: &T, buf: &mut [u8]) -> Result<usize, Full> {
-    serde_json_core::to_slice(value, buf).map_err(|_| Full)
+/// As [`check`](fn@check). [`Rule::DecoderPool`](crate::Rule::DecoderPool) if there is no memory to unescape strings in;
+/// that of the value itself is asked for without a way back.
+#[cfg(feature = "serde_json")]
+pub fn to_value(text: &[u8], limits: &Limits) -> Result<serde_json::Value, Violation> {
+    check(text, limits)?;
+    // Every string takes at least two bytes less than it has in the text, with its quotes.
+    let mut scratch = alloc::vec::Vec::new();
+    let room = if text.contains(&b'\\') { text.len() } else { 0 };
+    scratch.try_reserve_exact(room).map_err(|_| Violation::new(crate::base::Rule::DecoderPool, 0))?;
+    scratch.resize(room, 0);
+    read::value(text, &mut scratch)
+}
+
+/// Writes a value as compact JSON; gives its length.
+///
+/// Every type of serde's data model is written: bytes (`serialize_bytes`) as an array of numbers, a `char` as a string, an
+/// enum as `"variant"` or `{"variant": content}`, 128-bit integers with all their digits. Floats take the shortest digits
+/// that are read as the same float; those that are not finite become `null`. Keys are strings; numbers, booleans and
+/// characters become one. Whether a map or a flattened struct holds a key twice is for the value to know.
+///
+/// ```
+/// let mut buf = [0; 64];
+/// let n = vestibule::decode::json::to_slice(&("é", [1, 2], None::<bool>), &mut buf)?;
+/// assert_eq!(&buf[..n], "[\"é\",[1,2],null]".as_bytes());
+/// # Ok::<(), vestibule::decode::json::WriteError>(())
+/// ```
+///
+/// # Errors
+/// [`WriteError::Full`] if it does not fit, and [`WriteError::Value`] if it cannot be written. What `buf` holds then is of no
+/// interest to anybody.
+pub fn to_slice<T: Serialize + ?Sized>(value: &T, buf: &mut [u8]) -> Result<usize, WriteError> {
+    write::value(value, buf)
 }
 
 #[cfg(test)]
@@ -223,7 +257,7 @@ mod tests {
         let small = format!("0.{}1e{}", "0".repeat(400), 401 + 308);
         assert!(check_in(small.as_bytes(), &limits, &mut []).is_ok());
         // Around the border, digit by digit, as the conversion itself decides.
-        let border = core::str::from_utf8(check::INFINITE).expect("digits");
+        let border = core::str::from_utf8(number::INFINITE).expect("digits");
         for cut in 1..=border.len() {
             for last in 0..=9 {
                 let digits = format!("{}{last}", &border[..cut - 1]);

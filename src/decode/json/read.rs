@@ -173,7 +173,7 @@ impl<'a> Reader<'a> {
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Error> {
-    core::str::from_utf8(bytes).map_err(|_| SHAPE)
+    crate::decode::text::whole(bytes).map_err(|_| SHAPE)
 }
 
 /// The number that `word` is, as the visitor's nearest: an integer if it is one and fits 64 bits, else a float.

@@ -339,9 +339,9 @@ mod tests {
             out
         };
         let mut encoder = Encoder::new(4_096);
-        assert_eq!(begun(&mut encoder), []);
+        assert_eq!(begun(&mut encoder), [0u8; 0]);
         encoder.limit(65_536);
-        assert_eq!(begun(&mut encoder), [], "our own cap is what the peer has in mind already");
+        assert_eq!(begun(&mut encoder), [0u8; 0], "our own cap is what the peer has in mind already");
         block(&mut encoder, &[("x", "y")]);
         for limit in [4_096, 0, 100, 4_096] {
             encoder.limit(limit);
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(encoder.table.size(), 0);
         encoder.limit(100);
         assert_eq!(begun(&mut encoder), [0x3f, 69]);
-        assert_eq!(begun(&mut encoder), []);
+        assert_eq!(begun(&mut encoder), [0u8; 0]);
         encoder.limit(30);
         encoder.limit(20);
         assert_eq!(begun(&mut encoder), [0x20 | 20]);
@@ -359,7 +359,7 @@ mod tests {
 
         assert_eq!(begun(&mut Encoder::new(0)), [0x20], "the peer thinks of 4,096 until it is told");
         let mut large = Encoder::new(16_384);
-        assert_eq!(begun(&mut large), []);
+        assert_eq!(begun(&mut large), [0u8; 0]);
         large.limit(8_192);
         assert_eq!(begun(&mut large), [0x3f, 0xe1, 0x3f]);
     }
