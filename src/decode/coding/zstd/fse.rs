@@ -177,11 +177,12 @@ mod tests {
     #[test]
     fn a_description_that_ends_too_soon_or_knows_too_many_symbols_is_none() {
         let mut table = Table::new();
-        // Accuracy 5, then one symbol that has all 32 states: the count and one, 33, in six bits.
-        let all = [0b0001_0000, 0b10];
+        // Accuracy 5, then one symbol that has all 32 states: six bits that are all set.
+        let all = [0b1111_0000, 0b11];
         assert_eq!(table.read(&all, 9, 0), Some(2));
         assert_eq!(table.read(&all[..1], 9, 0), None);
         assert_eq!(table.read(&[0x05, 0], 9, 35), None, "accuracy 10");
-        assert_eq!(table.read(&[0; 40], 9, 35), None, "less than one of each, for ever");
+        assert_eq!(table.read(&[0; 40], 9, 31), Some(15), "less than one of each");
+        assert_eq!(table.read(&[0; 40], 9, 30), None, "there are not so many symbols");
     }
 }

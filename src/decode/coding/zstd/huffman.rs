@@ -150,17 +150,13 @@ mod tests {
         // Weights 4, 3, 2, 0, 1; the sixth is 1.
         assert_eq!(tree.read(&[127 + 5, 0x43, 0x20, 0x10], &mut scratch), Some(4));
         assert_eq!(tree.bits, 4);
-        // 0: 1, 1: 01, 2: 001, 4: 0000, 5: 0001; behind the mark.
-        let mut out = Vec::new();
-        assert_eq!(tree.decode(&[0b0000_0001, 0b1101_0010], 5, &mut out), None, "not all bits are used");
-        out.clear();
-        assert_eq!(tree.decode(&[0b0100_0001, 0b0000_0110, 0b1], 6, &mut out), None);
-        out.clear();
-        assert_eq!(tree.decode(&[0b0000_0001, 0b1_1_01_001_0], 5, &mut out), None);
-        out.clear();
-        // 1, 01, 001, 0000, 0001: fourteen bits and the mark.
-        assert_eq!(tree.decode(&[0b0000_0001, 0b0110_1001], 5, &mut out), Some(()));
-        assert_eq!(out, [0, 1, 2, 4, 5]);
+        // 0: 1, 1: 01, 2: 001, 4: 0000, 5: 0001; fourteen bits and the mark.
+        let (coded, mut out) = ([0b0000_0001, 0b0110_1001], Vec::new());
+        assert_eq!((tree.decode(&coded, 5, &mut out), &out[..]), (Some(()), &[0, 1, 2, 4, 5][..]));
+        for (length, coded) in [(4, &coded[..]), (6, &coded), (5, &coded[..1]), (5, &[0x01, 0xd2]), (5, &[1, 0])] {
+            out.clear();
+            assert_eq!(tree.decode(coded, length, &mut out), None, "{length} of {coded:?}");
+        }
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Ring {
 
     /// Appends `n` bytes that lie `distance` back, which must be written and still there; false if there is no memory.
     pub(super) fn repeat(&mut self, distance: usize, n: usize) -> bool {
-        if self.bytes.len() + n <= self.most && self.ready(n) {
+        if self.bytes.len() < self.most && self.bytes.len() + n <= self.most && self.ready(n) {
             // It still grows: bytes lie in order.
             self.written = self.written.saturating_add(n as u64);
             let from = self.bytes.len().wrapping_sub(distance);
