@@ -15,8 +15,10 @@ use crate::base::{Limit, Limits, Rule, Span, Violation};
 const PIECE: usize = 256;
 /// Content that one coded byte of a piece may stand for without being held back.
 const DENSE: usize = 128;
-/// What one cell may take that is kept for the next body.
-const KEPT: usize = 16_384;
+/// What one cell may take that is kept for the next body: a ring of 32 KiB.
+const KEPT: usize = 34_000;
+/// What all of it may take together.
+const KEPT_IN_ALL: usize = 65_536;
 
 type State = BrotliState<Purse<u8>, Purse<u32>, Purse<HuffmanCode>>;
 
@@ -86,9 +88,13 @@ impl Brotli {
     /// Frees what one large body needed and the next one may not.
     pub(super) fn rest(&mut self) {
         self.reset();
-        self.state.alloc_u8.keep(KEPT);
-        self.state.alloc_u32.keep(KEPT);
-        self.state.alloc_hc.keep(KEPT);
+        for most in [KEPT, 0] {
+            if most == KEPT || self.retained_bytes() > KEPT_IN_ALL {
+                self.state.alloc_u8.keep(most);
+                self.state.alloc_u32.keep(most);
+                self.state.alloc_hc.keep(most);
+            }
+        }
     }
 
     pub(super) fn retained_bytes(&self) -> usize {
