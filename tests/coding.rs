@@ -618,7 +618,8 @@ fn every_truncation_and_every_bit_flip_of_brotli_and_zstd_is_judged_as_their_ref
                         Ok(()) => assert_eq!(theirs, Some(out), "{} bit {bit}", coding.name()),
                         Err(v) if theirs.is_some() => {
                             // What we refuse and they take: a window over the cap, bytes behind the end.
-                            let strict = matches!(v.rule, Rule::ZstdTrailing | Rule::BrotliTrailing | Rule::DecodedRatio);
+                            let strict =
+                                matches!(v.rule, Rule::ZstdTrailing | Rule::BrotliTrailing | Rule::DecodedRatio);
                             assert!(strict, "{} bit {bit}: {v}, they read it", coding.name());
                         }
                         Err(_) => {}
@@ -650,7 +651,10 @@ fn the_public_vectors_of_brotli_and_zstd() {
             } else {
                 assert_eq!(end, Ok(()), "{name}");
                 let expected = vector["plain_sha256"].as_str();
-                assert_eq!(expected.map_or(out.len() as u64, |_| vector["plain_len"].as_u64().unwrap()), out.len() as u64);
+                assert_eq!(
+                    expected.map_or(out.len() as u64, |_| vector["plain_len"].as_u64().unwrap()),
+                    out.len() as u64
+                );
                 assert!(expected.is_none_or(|expected| sha256(&out) == expected), "{name}");
                 assert_eq!(reference(coding, &coded), Some(out), "{name}");
             }
@@ -658,4 +662,132 @@ fn the_public_vectors_of_brotli_and_zstd() {
         }
     }
     assert_eq!(played, 47);
+}
+
+// P-25
+#[cfg(all(feature = "br", feature = "zstd"))]
+#[test]
+fn windows_end_at_their_limits() {
+    // RFC 7932 §9.1: the first byte for each size, with an empty last meta-block behind it where there is room.
+    let brotli = |bits: u32| -> Vec<u8> {
+        match bits {
+            16 => vec![0x06],
+            17 => vec![0x81, 0x01],
+            18..=24 => vec![(bits as u8 - 17) << 1 | 1 | 0x30],
+            _ => vec![(bits as u8 - 8) << 4 | 1 | 0x80, 0x01],
+        }
+    };
+    for bits in 10..=24 {
+        let size = 1u64 << bits;
+        for (value, good) in [(size - 1, false), (size, true), (size + 1, true)] {
+            let Ok(limits) = Limits::DEFAULT.with(Limit::BrotliWindowBytes, value) else { continue };
+            let (_, end) = every_way(&limits, Coding::Brotli, &brotli(bits), 1);
+            let over = Violation { rule: Rule::BrotliWindow, at: 0, value };
+            assert_eq!(end, if good { Ok(()) } else { Err(over) }, "{bits} bits, at most {value}");
+        }
+    }
+    for byte in [0u8, 1, 7, 8, 0x3f, 0x68] {
+        let base = 1u64 << (10 + (byte >> 3));
+        let size = base + base / 8 * u64::from(byte & 7);
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0, byte, 9, 0, 0, b'x'];
+        for (value, good) in [(size - 1, false), (size, true), (size + 1, true)] {
+            let Ok(limits) = Limits::DEFAULT.with(Limit::ZstdWindowBytes, value) else { continue };
+            let (_, end) = every_way(&limits, Coding::Zstd, &frame, 1);
+            let over = Violation { rule: Rule::ZstdWindow, at: 5, value };
+            assert_eq!(end, if good { Ok(()) } else { Err(over) }, "{size}, at most {value}");
+        }
+    }
+    // One segment: the window is as long as the content.
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 8, 0, 0, 2, 0x40, 0, b'x', 11, 0, 0, b'x'];
+    let limits = Limits::DEFAULT.with(Limit::ZstdWindowBytes, 2_047).unwrap();
+    let (_, end) = every_way(&limits, Coding::Zstd, &frame, 1);
+    assert_eq!(end, Err(Violation { rule: Rule::ZstdWindow, at: 8, value: 2_047 }));
+    let (out, end) = every_way(&Limits::DEFAULT, Coding::Zstd, &frame, 1);
+    assert_eq!((out.len(), end.unwrap_err().rule), (2_048, Rule::ZstdData), "the second block is not in the length");
+}
+
+// ENC-08
+#[cfg(all(feature = "br", feature = "zstd"))]
+#[test]
+fn empty_meta_blocks_and_empty_blocks_are_charged() {
+    let meta_blocks = [&[0x0c][..], &[0x06].repeat(200_000)].concat();
+    let (out, end) = every_way(&Limits::DEFAULT, Coding::Brotli, &meta_blocks, 3);
+    assert_eq!((out.len(), end), (0, Err(Violation { rule: Rule::DecoderStalled, at: 65_536, value: 65_536 })));
+    // A meta-block that is skipped, of 16 MiB.
+    let skipped = [&[0xec, 0xff, 0xff, 0x7f][..], &[0; 200_000]].concat();
+    let (out, end) = every_way(&Limits::DEFAULT, Coding::Brotli, &skipped, 3);
+    assert_eq!((out.len(), end), (0, Err(Violation { rule: Rule::DecoderStalled, at: 65_536, value: 65_536 })));
+    let blocks = [&[0x28, 0xb5, 0x2f, 0xfd, 0, 0x40][..], &[0; 300_000]].concat();
+    let (out, end) = every_way(&Limits::DEFAULT, Coding::Zstd, &blocks, 3);
+    assert_eq!((out.len(), end), (0, Err(Violation { rule: Rule::DecoderStalled, at: 65_537, value: 65_536 })));
+}
+
+// ENC-01, ENC-02: what a unit brings is paid for by the whole unit, in every cut.
+#[cfg(all(feature = "br", feature = "zstd"))]
+#[test]
+fn the_ratio_is_the_same_in_any_cut_of_brotli_and_zstd() {
+    let mut seed = Seed(31);
+    let mut seen = [0; 3];
+    for round in 0..60 {
+        let mut plain = Vec::new();
+        for _ in 0..seed.next(8) + 1 {
+            let (length, run) = (seed.next(9_000), [1, 3, 40, 900][seed.next(4)]);
+            plain.extend(seed.text(length, run));
+        }
+        let limits = Limits::DEFAULT.with(Limit::DecodedRatio, [2, 5, 20][seed.next(3)]).unwrap();
+        let limits = limits.with(Limit::RatioFreeBytes, [1_024, 4_000][seed.next(2)]).unwrap();
+        for (coding, coded) in all(&plain, [1, 5, 9][round % 3]).into_iter().skip(2) {
+            let (out, end) = every_way(&limits, coding, &coded, 6);
+            assert!(plain.starts_with(&out));
+            match end.map_err(|v| v.rule) {
+                Ok(()) => seen[0] += 1,
+                Err(Rule::DecodedRatio) => {
+                    assert_eq!(end.unwrap_err().at, out.len() as u64);
+                    seen[1] += 1;
+                }
+                // The trees of a meta-block come before its first byte.
+                Err(rule) => {
+                    assert_eq!(rule, Rule::DecoderStalled);
+                    seen[2] += 1;
+                }
+            }
+        }
+    }
+    assert!(seen[0] > 5 && seen[1] > 5 && seen[2] < 30, "{seen:?}");
+}
+
+// Nothing that was flushed is held back: a client may wait for an answer to it.
+#[cfg(all(feature = "br", feature = "zstd"))]
+#[test]
+fn what_is_flushed_comes_out() {
+    let parts: Vec<Vec<u8>> = (0..20).map(|i| Seed(i + 1).text(50 + 900 * i as usize, 4)).collect();
+    let check = |coding: Coding, coded: Vec<Vec<u8>>| {
+        let mut decoder = Decoder::new(coding).unwrap();
+        for (part, coded) in parts.iter().zip(coded) {
+            let (mut rest, mut out) = (&coded[..], Vec::new());
+            loop {
+                let step = decoder.step(&Limits::DEFAULT, rest, 1_000).unwrap();
+                out.extend_from_slice(decoder.window(step.produced));
+                rest = &rest[step.consumed..];
+                if rest.is_empty() && step.produced.is_empty() {
+                    break;
+                }
+            }
+            assert!(out == *part, "{}: {} of {}", coding.name(), out.len(), part.len());
+        }
+    };
+    let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4_096, 5, 22);
+    let flushed = parts.iter().map(|part| {
+        encoder.write_all(part).unwrap();
+        encoder.flush().unwrap();
+        std::mem::take(encoder.get_mut())
+    });
+    check(Coding::Brotli, flushed.collect());
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
+    let flushed = parts.iter().map(|part| {
+        encoder.write_all(part).unwrap();
+        encoder.flush().unwrap();
+        std::mem::take(encoder.get_mut())
+    });
+    check(Coding::Zstd, flushed.collect());
 }

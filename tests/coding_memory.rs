@@ -56,7 +56,13 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Plays a body; what was held at the most is checked against `budget`, and what is said against what is held, at every step.
-fn play(decoder: &mut Decoder, limits: &Limits, coded: &[u8], piece: usize, budget: usize) -> (u64, Result<(), Violation>) {
+fn play(
+    decoder: &mut Decoder,
+    limits: &Limits,
+    coded: &[u8],
+    piece: usize,
+    budget: usize,
+) -> (u64, Result<(), Violation>) {
     let base = LIVE.with(Cell::get) - decoder.retained_bytes() as isize;
     PEAK.with(|peak| peak.set(LIVE.with(Cell::get)));
     decoder.set_budget(budget);

@@ -23,7 +23,8 @@ mod tls;
 use measure::{Effort, Group};
 
 fn main() {
-    let groups: Vec<Group> = [plain::groups(), h2::groups(), tls::groups(), codings::groups()].into_iter().flatten().collect();
+    let groups: Vec<Group> =
+        [plain::groups(), h2::groups(), tls::groups(), codings::groups()].into_iter().flatten().collect();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, group, case, n] = &arguments[..]
         && flag == "--count"

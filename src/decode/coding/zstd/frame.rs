@@ -46,12 +46,7 @@ impl Head {
     }
 
     /// Takes bytes that lie at `at` in the body. Says how many belonged to the head, and what it announced once it is complete.
-    pub(super) fn push(
-        &mut self,
-        input: &[u8],
-        at: u64,
-        limits: &Limits,
-    ) -> Result<(usize, Option<Frame>), Violation> {
+    pub(super) fn push(&mut self, input: &[u8], at: u64, limits: &Limits) -> Result<(usize, Option<Frame>), Violation> {
         for (i, &byte) in input.iter().enumerate() {
             if let Some(frame) = self.byte(byte, at.saturating_add(i as u64), limits)? {
                 return Ok((i + 1, Some(frame)));

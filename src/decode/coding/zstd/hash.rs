@@ -1,12 +1,7 @@
 //! In: decoded bytes in any pieces. Out: the low half of their XXH64, the checksum of a frame (RFC 8878 §3.1.1).
 
-const PRIMES: [u64; 5] = [
-    0x9e37_79b1_85eb_ca87,
-    0xc2b2_ae3d_27d4_eb4f,
-    0x1656_67b1_9e37_79f9,
-    0x85eb_ca77_c2b2_ae63,
-    0x27d4_eb2f_1656_67c5,
-];
+const PRIMES: [u64; 5] =
+    [0x9e37_79b1_85eb_ca87, 0xc2b2_ae3d_27d4_eb4f, 0x1656_67b1_9e37_79f9, 0x85eb_ca77_c2b2_ae63, 0x27d4_eb2f_1656_67c5];
 /// Bytes that the four lanes take in one round.
 const STRIPE: usize = 32;
 
@@ -68,9 +63,9 @@ impl Xxh64 {
         } else {
             let rotated = [a.rotate_left(1), b.rotate_left(7), c.rotate_left(12), d.rotate_left(18)];
             let sum = rotated.iter().fold(0u64, |sum, lane| sum.wrapping_add(*lane));
-            self.lanes.iter().fold(sum, |hash, lane| {
-                (hash ^ round(0, *lane)).wrapping_mul(PRIMES[0]).wrapping_add(PRIMES[3])
-            })
+            self.lanes
+                .iter()
+                .fold(sum, |hash, lane| (hash ^ round(0, *lane)).wrapping_mul(PRIMES[0]).wrapping_add(PRIMES[3]))
         };
         hash = hash.wrapping_add(self.length);
         let held = self.held.get(..(self.length % STRIPE as u64) as usize).unwrap_or_default();
