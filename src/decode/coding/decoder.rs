@@ -1,6 +1,7 @@
 //! In: a coded body in any pieces. Out: the decoded bytes as spans of the buffer that they were decoded into, under caps that
 //! are the same for every coding.
 
+#[cfg(any(feature = "br", feature = "zstd"))]
 use alloc::vec::Vec;
 
 use super::Coding;
@@ -31,6 +32,7 @@ enum Phase {
     ZlibHeader(deflate::Header),
     Data,
     /// An engine that decodes ahead: it is fed when all it decoded is given.
+    #[cfg(any(feature = "br", feature = "zstd"))]
     Ahead,
     /// The bytes that must follow, how many there are, and how many came.
     Trailer([u8; 8], u8, u8),
@@ -349,6 +351,7 @@ impl Decoder {
                     let rest = rest.get(..leave.input).unwrap_or_default();
                     self.decode(rest, &leave, limits, step)?;
                 }
+                #[cfg(any(feature = "br", feature = "zstd"))]
                 Phase::Ahead => {
                     if !step.produced.is_empty() {
                         return Ok(());
@@ -440,6 +443,7 @@ impl Decoder {
     }
 
     /// Takes from an engine that decodes ahead.
+    #[cfg(any(feature = "br", feature = "zstd"))]
     fn give(&mut self, leave: &Leave, limits: &Limits, step: &mut Step) -> Result<(), Violation> {
         let span = match self.coding {
             #[cfg(feature = "br")]
@@ -453,56 +457,75 @@ impl Decoder {
     }
 
     /// Gives input to an engine that decodes ahead and has nothing more to give; false if there is nothing to be done.
+    #[cfg(any(feature = "br", feature = "zstd"))]
     fn feed(&mut self, rest: &[u8], limits: &Limits, budget: usize, step: &mut Step) -> Result<bool, Violation> {
-        let (coded, guard) = (self.coded, Guard::new(limits));
-        let taken = match self.coding {
+        let others = match self.coding {
             #[cfg(feature = "br")]
-            Coding::Brotli => {
-                let budget = budget.saturating_sub(self.retained_bytes());
-                let Some(engine) = self.brotli.first_mut() else { return Ok(false) };
-                if let Some(violation) = engine.fault() {
-                    return Err(violation);
-                }
-                if engine.is_complete() {
-                    self.phase = Phase::Done;
-                    return Ok(true);
-                }
-                if engine.is_settled() {
-                    guard.stalled(coded, self.decoded)?;
-                }
-                if rest.is_empty() && (!self.finished || engine.is_settled()) {
-                    return Ok(false);
-                }
-                let careful = guard.stalled(coded.saturating_add(1), self.decoded.saturating_add(1)).is_err();
-                let budget = budget.saturating_add(engine.retained_bytes());
-                engine.feed(rest, coded, (careful, self.finished), limits, budget)?
-            }
+            Coding::Brotli => self.retained_bytes() - self.brotli.first().map_or(0, Brotli::retained_bytes),
             #[cfg(feature = "zstd")]
-            Coding::Zstd => {
-                let budget = budget.saturating_sub(self.retained_bytes());
-                let Some(engine) = self.zstd.first_mut() else { return Ok(false) };
-                if engine.is_complete() {
-                    self.phase = match engine.checksum() {
-                        Some([a, b, c, d]) => Phase::Trailer([a, b, c, d, 0, 0, 0, 0], 4, 0),
-                        None => Phase::Done,
-                    };
-                    return Ok(true);
-                }
-                if engine.is_settled() {
-                    guard.stalled(coded, self.decoded)?;
-                }
-                if rest.is_empty() {
-                    return Ok(false);
-                }
-                let budget = budget.saturating_add(engine.retained_bytes());
-                engine.feed(rest, coded, limits, budget)?
-            }
-            _ => return Ok(false),
+            Coding::Zstd => self.retained_bytes() - self.zstd.first().map_or(0, Zstd::retained_bytes),
+            _ => 0,
         };
-        let _ = (guard, rest, coded, budget);
-        self.take(step, taken);
-        self.dry = false;
-        Ok(true)
+        let budget = budget.saturating_sub(others);
+        let fed = match self.coding {
+            #[cfg(feature = "br")]
+            Coding::Brotli => self.feed_brotli(rest, limits, budget)?,
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => self.feed_zstd(rest, limits, budget)?,
+            _ => None,
+        };
+        match fed {
+            Some(taken) => {
+                self.take(step, taken);
+                // Unless that was the end of it.
+                self.dry = !matches!(self.phase, Phase::Ahead);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Says how much it took; `None` if there is nothing to be done.
+    #[cfg(feature = "br")]
+    fn feed_brotli(&mut self, rest: &[u8], limits: &Limits, budget: usize) -> Result<Option<usize>, Violation> {
+        let guard = Guard::new(limits);
+        let Some(engine) = self.brotli.first_mut() else { return Ok(None) };
+        if let Some(violation) = engine.fault() {
+            return Err(violation);
+        }
+        if engine.is_complete() {
+            self.phase = Phase::Done;
+            return Ok(Some(0));
+        }
+        if engine.is_settled() {
+            guard.stalled(self.coded, self.decoded)?;
+        }
+        if rest.is_empty() && (!self.finished || engine.is_settled()) {
+            return Ok(None);
+        }
+        // Near a stall each byte is looked at.
+        let careful = guard.stalled(self.coded.saturating_add(1), self.decoded.saturating_add(1)).is_err();
+        engine.feed(rest, self.coded, (careful, self.finished), limits, budget).map(Some)
+    }
+
+    /// Says how much it took; `None` if there is nothing to be done.
+    #[cfg(feature = "zstd")]
+    fn feed_zstd(&mut self, rest: &[u8], limits: &Limits, budget: usize) -> Result<Option<usize>, Violation> {
+        let Some(engine) = self.zstd.first_mut() else { return Ok(None) };
+        if engine.is_complete() {
+            self.phase = match engine.checksum() {
+                Some([a, b, c, d]) => Phase::Trailer([a, b, c, d, 0, 0, 0, 0], 4, 0),
+                None => Phase::Done,
+            };
+            return Ok(Some(0));
+        }
+        if engine.is_settled() {
+            Guard::new(limits).stalled(self.coded, self.decoded)?;
+        }
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        engine.feed(rest, self.coded, limits, budget).map(Some)
     }
 
     /// The inflater gives back whole bytes that it did not need: the last one taken is the one that shows the fault.
@@ -527,7 +550,10 @@ fn start(coding: Coding) -> (Phase, Sum) {
         Coding::Identity => (Phase::Copy, Sum::None),
         Coding::Gzip => (Phase::GzipHeader(gzip::Header::new()), Sum::Crc(crc32fast::Hasher::new())),
         Coding::Deflate => (Phase::ZlibHeader(deflate::Header::new()), Sum::Adler(Adler32::new())),
+        #[cfg(any(feature = "br", feature = "zstd"))]
         Coding::Brotli | Coding::Zstd => (Phase::Ahead, Sum::None),
+        #[cfg(not(any(feature = "br", feature = "zstd")))]
+        Coding::Brotli | Coding::Zstd => (Phase::Done, Sum::None), // they get no engine, and so no input
     }
 }
 
