@@ -83,6 +83,8 @@ impl Delivery {
         {
             self.job = JobAt::None;
             self.pending = false;
+            // Large windows go with their bodies (M-7).
+            self.decoder.iter_mut().for_each(Decoder::rest);
         }
     }
 
@@ -185,6 +187,8 @@ pub(crate) fn append(gather: &mut Vec<u8>, bytes: &[u8], most: u64) -> Result<()
 pub(crate) fn bound_bytes(limits: &Limits, many: bool) -> usize {
     /// One decoder: a 32 KiB window and the inflater's tables.
     const DECODER_BYTES: usize = 65_536;
-    let decoders = if many { limits.size(Limit::DecoderPoolBytes) } else { DECODER_BYTES };
+    // Those of brotli and zstd grow with what is decoded: one alone can take the pool.
+    let grow = cfg!(any(feature = "br", feature = "zstd"));
+    let decoders = if many || grow { limits.size(Limit::DecoderPoolBytes) } else { DECODER_BYTES };
     if cfg!(feature = "alloc") { 2 * limits.size(Limit::GatherBytes) + decoders } else { 0 }
 }

@@ -532,6 +532,7 @@ impl Turn<'_> {
         if self.core.delivery.decoded {
             return None;
         }
+        decoder.finish();
         match decoder.step(limits, &[], most) {
             Ok(step) if step.produced.is_empty() && !step.done => match decoder.end() {
                 Ok(()) => None,

@@ -8,7 +8,7 @@
 //!                  +--> kept ------> any of these, later             Manual with its hands full; CONNECT without an answer
 //! ```
 
-use crate::base::{Limit, Rule, Span, Violation};
+use crate::base::{Limit, Limits, Rule, Span, Violation};
 use crate::decode::coding::Decoder;
 use crate::delivery::{JobAt, Stage, whole_cap};
 use crate::event::{Lent, Raw};
@@ -18,7 +18,7 @@ use crate::parse::{Expect, MANUAL_WINDOW};
 use crate::turn::{Step, Turn};
 use alloc::vec::Vec;
 
-/// What one decoder is counted as: a 32 KiB window and the inflater's tables.
+/// What one decoder is counted as, at least: a 32 KiB window and the inflater's tables.
 const DECODER_BYTES: u64 = 65_536;
 /// A buffer that is kept for the next gathered body is at most so large.
 pub(crate) const SPARE: usize = 65_536;
@@ -111,6 +111,38 @@ impl Intake {
     }
 }
 
+/// What a decoder counts in the pool.
+fn counted(decoder: &Decoder) -> u64 {
+    (decoder.retained_bytes() as u64).max(DECODER_BYTES)
+}
+
+impl H2 {
+    /// One go of the decoder of a slot, with what the other decoders of the connection leave of the pool. Without `input`: with
+    /// the first `len` bytes of what was kept.
+    fn step_decoder(
+        &mut self,
+        slot: u16,
+        limits: &Limits,
+        input: Option<&[u8]>,
+        len: usize,
+        most: usize,
+    ) -> Option<Result<crate::decode::coding::Step, Violation>> {
+        let intake = self.intakes.get_mut(usize::from(slot))?;
+        let decoder = intake.delivery.decoder.as_mut()?;
+        let (pool, others) = (limits.get(Limit::DecoderPoolBytes), self.decoder_bytes - intake.decoder_bytes);
+        // Once half of the pool is in use, nothing is kept in it for later.
+        self.spare_decoder = self.spare_decoder.take().filter(|_| others + intake.decoder_bytes <= pool / 2);
+        let spare = self.spare_decoder.as_ref().map_or(0, Decoder::retained_bytes);
+        let budget = usize::try_from(pool.saturating_sub(others)).unwrap_or(usize::MAX);
+        decoder.set_budget(budget.saturating_sub(spare));
+        let kept = intake.kept.get(intake.at..intake.at.saturating_add(len)).unwrap_or_default();
+        let outcome = decoder.step(limits, input.unwrap_or(kept), most);
+        intake.decoder_bytes = counted(decoder);
+        self.decoder_bytes = others + intake.decoder_bytes;
+        Some(outcome)
+    }
+}
+
 impl Turn<'_> {
     /// The handler has said how it wants the body: may it be that long, does the client wait for a 100?
     pub(crate) fn begin_body_h2(&mut self, number: u32, slot: u16) -> Option<Step> {
@@ -138,10 +170,11 @@ impl Turn<'_> {
         }
         let here = coded && !unwanted && !by_job;
         if here {
-            if (h2.decoders + 1) * DECODER_BYTES > limits.get(Limit::DecoderPoolBytes) {
+            let room = limits.get(Limit::DecoderPoolBytes).saturating_sub(h2.decoder_bytes);
+            if DECODER_BYTES > room {
                 return Some(self.refuse(number, Violation::over(Rule::DecoderPool, at, limits)));
             }
-            intake.delivery.decoder = h2.spare_decoder.take();
+            intake.delivery.decoder = h2.spare_decoder.take().filter(|decoder| counted(decoder) <= room);
             let made = match &mut intake.delivery.decoder {
                 Some(decoder) => {
                     decoder.reset(intake.delivery.coding);
@@ -152,6 +185,8 @@ impl Turn<'_> {
             if let Err(violation) = made {
                 return Some(self.refuse(number, violation));
             }
+            intake.decoder_bytes = intake.delivery.decoder.as_ref().map_or(0, counted);
+            h2.decoder_bytes += intake.decoder_bytes;
             h2.decoders += 1;
         }
         None
@@ -242,7 +277,7 @@ impl Turn<'_> {
         if intake.delivery.pending && mode != Mode::Discard {
             intake.delivery.pending = false;
             let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
-            let outcome = intake.delivery.decoder.as_mut()?.step(limits, &[], most);
+            let outcome = h2.step_decoder(slot, limits, Some(&[]), 0, most)?;
             return Some(self.decoded(slot, mode, From::Kept, outcome));
         }
         let waiting = intake.waiting().len();
@@ -376,17 +411,15 @@ impl Turn<'_> {
         if matches!(stream.shared.expect, Expect::WholeByJob { .. }) {
             return self.gather(slot, from, len, ends, limits.get(Limit::GatherBytes));
         }
-        let Some(intake) = h2.intakes.get_mut(usize::from(slot)) else { return Step::Again };
         let input = match from {
-            From::Inbox => self.inbox.plain().get(..len).unwrap_or_default(),
-            From::Kept => intake.kept.get(intake.at..intake.at + len).unwrap_or_default(),
+            From::Inbox => self.inbox.plain().get(..len),
+            From::Kept => None,
         };
         let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
-        let Some(decoder) = &mut intake.delivery.decoder else {
+        let Some(outcome) = h2.step_decoder(slot, limits, input, len, most) else {
             let (number, at) = (stream.number, self.core.offset);
             return self.refuse(number, Violation::over(Rule::DecoderPool, at, limits));
         };
-        let outcome = decoder.step(limits, input, most);
         let consumed = outcome.as_ref().map_or(0, |step| step.consumed);
         let all = consumed == len;
         if outcome.is_ok() {
@@ -548,8 +581,10 @@ impl Turn<'_> {
             return None;
         }
         let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
-        let decoder = intake.delivery.decoder.as_mut()?;
-        match decoder.step(limits, &[], most) {
+        intake.delivery.decoder.as_mut()?.finish();
+        let outcome = h2.step_decoder(slot, limits, Some(&[]), 0, most)?;
+        let decoder = h2.intakes.get_mut(usize::from(slot))?.delivery.decoder.as_mut()?;
+        match outcome {
             Ok(step) if step.produced.is_empty() && !step.done => match decoder.end() {
                 Ok(()) => None,
                 Err(violation) => Some(Some(self.refuse(number, violation))),

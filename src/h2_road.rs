@@ -42,6 +42,8 @@ pub(crate) struct H2 {
     pub(crate) jobs: u16,
     /// Decoders in use.
     pub(crate) decoders: u64,
+    /// What they count in their pool.
+    pub(crate) decoder_bytes: u64,
     pub(crate) spare_decoder: Option<Decoder>,
     pub(crate) spare: Vec<u8>,
     pub(crate) goodbye: Goodbye,
@@ -59,6 +61,8 @@ pub(crate) struct Intake {
     pub(crate) at: usize,
     /// Bytes that count in the pool of gathered bodies.
     pub(crate) pooled: u64,
+    /// What its decoder counts in the pool of decoders.
+    pub(crate) decoder_bytes: u64,
     /// It stands in the queue.
     pub(crate) queued: bool,
     /// All of it has come.
@@ -91,6 +95,7 @@ impl H2 {
             delivering: 0,
             jobs: 0,
             decoders: 0,
+            decoder_bytes: 0,
             spare_decoder: None,
             spare: Vec::new(),
             goodbye: Goodbye::No,
@@ -137,9 +142,12 @@ impl H2 {
 
     /// The body of a slot needs its decoder no more (M-7).
     pub(crate) fn return_decoder(&mut self, slot: u16) {
-        let intake = self.intakes.get_mut(usize::from(slot));
-        if let Some(decoder) = intake.and_then(|intake| intake.delivery.decoder.take()) {
+        let Some(intake) = self.intakes.get_mut(usize::from(slot)) else { return };
+        if let Some(mut decoder) = intake.delivery.decoder.take() {
             self.decoders -= 1;
+            self.decoder_bytes = self.decoder_bytes.saturating_sub(core::mem::take(&mut intake.decoder_bytes));
+            decoder.rest();
+            // Whatever its coding was, it takes any other, and keeps what it needs for both.
             self.spare_decoder.get_or_insert(decoder);
         }
     }

@@ -138,6 +138,23 @@ fn gzip() {
 }
 
 #[test]
+fn deflate() {
+    replay("deflate", 2, 600, fuzzing::deflate);
+}
+
+#[cfg(feature = "br")]
+#[test]
+fn br() {
+    replay("br", 2, 1_000, fuzzing::br);
+}
+
+#[cfg(feature = "zstd")]
+#[test]
+fn zstd() {
+    replay("zstd", 2, 1_000, fuzzing::zstd);
+}
+
+#[test]
 fn json() {
     replay("json", 0, 6_000, fuzzing::json);
 }

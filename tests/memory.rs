@@ -151,6 +151,22 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("a vector")
 }
 
+#[cfg(feature = "br")]
+fn brotli(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4_096, 5, 22);
+    encoder.write_all(bytes).expect("a vector");
+    encoder.into_inner()
+}
+
+#[cfg(feature = "zstd")]
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(bytes, 3).expect("memory")
+}
+
+/// A frame of one byte that claims the largest window.
+#[cfg(feature = "zstd")]
+const ZSTD_CLAIM: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0, 0x68, 9, 0, 0, b'x'];
+
 fn post(path: &str, coding: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\n{coding}content-length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
@@ -183,7 +199,23 @@ fn wires() -> Vec<(&'static str, Vec<u8>)> {
         noise(20_000).iter().flat_map(|b| format!("{b:02x} some text, ").into_bytes()).collect::<Vec<u8>>(),
     );
     let (coding, almost) = ("content-encoding: gzip\r\n", noise((1 << 20) - 2000));
+    #[cfg(any(feature = "br", feature = "zstd"))]
+    let long: Vec<u8> = noise(200_000).iter().flat_map(|b| format!("{b:02x} some text, ").into_bytes()).collect();
     vec![
+        #[cfg(feature = "br")]
+        ("a brotli body", post("/", "content-encoding: br\r\n", &brotli(&long))),
+        #[cfg(feature = "br")]
+        ("a brotli body, whole", post("/whole", "content-encoding: br\r\n", &brotli(&text))),
+        #[cfg(feature = "br")]
+        ("a bomb in brotli", post("/", "content-encoding: br\r\n", &brotli(&vec![0; 16 << 20]))),
+        #[cfg(feature = "zstd")]
+        ("a zstd body", post("/", "content-encoding: zstd\r\n", &zstd(&long))),
+        #[cfg(feature = "zstd")]
+        ("a zstd body, whole", chunked("/whole", "content-encoding: zstd\r\n", &zstd(&text))),
+        #[cfg(feature = "zstd")]
+        ("a bomb in zstd", post("/", "content-encoding: zstd\r\n", &zstd(&vec![0; 16 << 20]))),
+        #[cfg(feature = "zstd")]
+        ("a claim in zstd", post("/", "content-encoding: zstd\r\n", ZSTD_CLAIM)),
         ("a get", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec()),
         ("a body in parts", post("/", "", &mib)),
         ("a whole body", post("/whole", "", &mib)),
@@ -213,6 +245,12 @@ fn bounded_memory() {
                 let mut road = Road::new(config, inbox_bytes);
                 wire.chunks(piece).for_each(|part| road.feed(part));
                 most = most.max(road.peak());
+                if name.contains("claim") {
+                    assert!(road.peak() <= 48 << 10, "{name}: {} for one byte", road.peak()); // ENC-06
+                } else if name.contains("body") && !name.contains("coded") {
+                    // M-7: the windows of large bodies go with them.
+                    assert!(road.heap() <= (3 << 20) / 2, "{name}: {} are kept", road.heap());
+                }
                 let fails = [" long", "bomb", "broken"].iter().any(|bad| name.contains(bad));
                 let over = config.limits().get(Limit::GatherBytes) < 1 << 20
                     && (name.contains("whole") || name.contains("job"));
@@ -242,11 +280,13 @@ fn bounded_memory() {
 
     // M-12: no ratchet. What one body needed, the thousandth needs, and after them all an idle connection is back.
     let mut road = Road::new(&config, config.inbox_bytes());
-    let good = [1, 4, 5].map(|i| &wires[i].1);
+    let get = wires.iter().find(|(name, _)| *name == "a get").expect("it is there");
+    let good = ["a body in parts", "a coded body", "a coded body, whole"]
+        .map(|wanted| &wires.iter().find(|(name, _)| *name == wanted).expect("it is there").1);
     good.iter().for_each(|wire| road.feed(wire));
     let once = road.heap();
     for i in 0..300 {
-        road.feed(&wires[0].1);
+        road.feed(&get.1);
         road.feed(good[i % 3]);
     }
     assert_eq!((road.connection.stats().requests, road.heap()), (603, once));

@@ -14,6 +14,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+mod codings;
 mod forms;
 mod h2;
 mod json;
@@ -25,11 +26,18 @@ mod tls;
 use measure::{Effort, Group};
 
 fn main() {
-    let groups: Vec<Group> =
-        [plain::groups(), h2::groups(), tls::groups(), json::groups(), forms::groups(), protobuf::groups()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let groups: Vec<Group> = [
+        plain::groups(),
+        h2::groups(),
+        tls::groups(),
+        codings::groups(),
+        json::groups(),
+        forms::groups(),
+        protobuf::groups(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, group, case, n] = &arguments[..]
         && flag == "--count"

@@ -219,6 +219,15 @@ rules! {
     ZlibTrailer: Message 400 PROTOCOL 0 "RFC 1950 §2.2" "the zlib checksum is wrong, or bytes follow it";
     DeflateData: Message 400 PROTOCOL 0 "RFC 1951 §3.2" "the compressed data is malformed";
     // Content codings: brotli and zstd
+    BrotliWindow: Message 400 PROTOCOL 0 "RFC 7932 §9.1" "the brotli window is too large" limit BrotliWindowBytes;
+    BrotliData: Message 400 PROTOCOL 0 "RFC 7932 §9.2" "the brotli stream is malformed";
+    BrotliTrailing: Message 400 PROTOCOL 0 "RFC 7932 §9" "bytes follow the brotli stream";
+    ZstdHeader: Message 400 PROTOCOL 0 "RFC 8878 §3.1.1" "not the header of a Zstandard frame";
+    ZstdWindow: Message 400 PROTOCOL 0 "RFC 9659 §3" "the window of the Zstandard frame is too large" limit ZstdWindowBytes;
+    ZstdDictionary: Message 400 PROTOCOL 0 "RFC 8878 §3.1.1.1.3" "the Zstandard frame needs a dictionary";
+    ZstdData: Message 400 PROTOCOL 0 "RFC 8878 §3.1.1.2" "a block of the Zstandard frame is malformed";
+    ZstdChecksum: Message 400 PROTOCOL 0 "RFC 8878 §3.1.1" "the checksum of the Zstandard frame is wrong";
+    ZstdTrailing: Message 400 PROTOCOL 0 "RFC 8878 §3.1" "bytes follow the Zstandard frame";
     CodedTruncated: Message 400 PROTOCOL 0 "RFC 9110 §8.4" "the coded body ends too soon";
     // Text and JSON
     Utf8: Message 400 PROTOCOL 0 "RFC 3629 §3" "the text is not UTF-8";

@@ -15,6 +15,10 @@ const STALL: u64 = 64;
 /// one byte. If that byte comes, it is the one over the ratio.
 ///
 /// Stalls are the same the other way round: `coded > max(free, 64 · given(coded))`.
+///
+/// That is for an engine that takes no more than it needs. One that decodes ahead (brotli: up to a piece; zstd: up to a block)
+/// is shown units that do not depend on how the input was cut, each when everything before is given; `need(n)` is the end of
+/// the unit that the byte comes from, and stalls are looked for between units.
 pub(super) struct Guard {
     cap: u64,
     ratio: u64,
@@ -44,6 +48,19 @@ impl Guard {
     /// Decoded bytes that `coded` bytes pay for.
     fn paid_for(&self, coded: u64) -> u64 {
         self.free.max(coded.saturating_mul(self.ratio))
+    }
+
+    /// Whether `coded` bytes without more than `decoded` are too many. For engines that decode ahead: they are asked for this
+    /// when they have given all they decoded, and for leave to give when they have not.
+    ///
+    /// # Errors
+    /// [`Rule::DecoderStalled`], at the last of them.
+    #[cfg(any(feature = "br", feature = "zstd"))]
+    pub(super) fn stalled(&self, coded: u64, decoded: u64) -> Result<(), Violation> {
+        match coded > decoded.saturating_mul(STALL).max(self.free) {
+            true => Err(Violation { rule: Rule::DecoderStalled, at: coded.saturating_sub(1), value: self.free }),
+            false => Ok(()),
+        }
     }
 
     /// Leave for a decoder that took `coded` bytes and gave `decoded`, is offered `input` bytes and room for `room`.

@@ -90,6 +90,9 @@ fn gather(decoder: &mut Decoder, limits: &Limits, coded: &[u8], max: usize) -> R
         let bytes = decoder.window(step.produced);
         rest = rest.get(step.consumed..).unwrap_or_default();
         if bytes.is_empty() && rest.is_empty() {
+            if decoder.finish() {
+                continue;
+            }
             decoder.end()?;
             return Ok(out);
         }

@@ -339,6 +339,9 @@ fn decode(coding: Coding, limits: &Limits, coded: &[u8], n: usize, room: usize) 
                     continue;
                 }
                 if here == coded.len() {
+                    if decoder.finish() {
+                        continue;
+                    }
                     let end = decoder.end();
                     return (out, end);
                 }

@@ -14,9 +14,11 @@ pub(super) fn check(connection: &mut Connection<Arc<Config>>, whole: bool) {
     let (held, bound) = (connection.retained_bytes(), connection.config().machine_bound_bytes());
     assert!(held <= bound, "{held} bytes are held, {bound} were promised");
     let gather_bytes = connection.config().limits().get(Limit::GatherBytes);
+    let pool = connection.config().limits().get(Limit::DecoderPoolBytes);
     let core = connection.core();
     let (Engine::H2(h2), Exchanges::H2(streams)) = (&core.engine, &core.exchanges) else { return };
     let (mut content, mut pooled, mut jobs, mut decoders, mut small) = (0, 0, 0, 0, 0);
+    let mut decoder_bytes = 0;
     let mut ready = [0u16; 8];
     let mut open = vec![false; h2.intakes.len()];
     for (slot, stream) in streams.iter() {
@@ -40,6 +42,9 @@ pub(super) fn check(connection: &mut Connection<Arc<Config>>, whole: bool) {
         pooled += intake.pooled;
         jobs += u16::from(matches!(intake.delivery.job, JobAt::Ready));
         decoders += u64::from(intake.delivery.decoder.is_some());
+        decoder_bytes += intake.decoder_bytes;
+        let held = intake.delivery.decoder.as_ref().map_or(0, |decoder| decoder.retained_bytes() as u64);
+        assert!(held <= intake.decoder_bytes, "stream {n}: its decoder holds {held}");
     }
     for (slot, intake) in h2.intakes.iter().enumerate().filter(|(slot, _)| !open[*slot]) {
         assert!(intake.waiting().is_empty() && intake.kept.capacity() == 0, "slot {slot} is free and keeps content");
@@ -52,6 +57,9 @@ pub(super) fn check(connection: &mut Connection<Arc<Config>>, whole: bool) {
     assert_eq!(streams.ledger.gathered(), pooled, "the pool of gathered bodies");
     assert!(pooled <= gather_bytes);
     assert_eq!((h2.jobs, h2.decoders), (jobs, decoders), "jobs to be fetched, decoders in use");
+    assert_eq!(h2.decoder_bytes, decoder_bytes, "the pool of decoders");
+    let spare = h2.spare_decoder.as_ref().map_or(0, |decoder| decoder.retained_bytes() as u64);
+    assert!(decoder_bytes.max(spare) <= pool, "{decoder_bytes} and {spare} of {pool}");
     assert_eq!(streams.wire.ready, ready, "streams that are ready to write");
     let guard = format!("{:?}", h2.receiver.guard);
     assert!(guard.contains(&format!(" small: {small},")), "small frames that nobody has taken: {small}, {guard}");
@@ -73,7 +81,7 @@ pub(super) fn at_rest(connection: &mut Connection<Arc<Config>>) {
     let account = streams.ledger.connection();
     assert_eq!(account.open() + account.owed(), account.size());
     assert!(account.owed() < 16_384, "credit that is due is announced");
-    assert_eq!((streams.ledger.gathered(), h2.jobs, h2.decoders), (0, 0, 0));
+    assert_eq!((streams.ledger.gathered(), h2.jobs, h2.decoders, h2.decoder_bytes), (0, 0, 0, 0));
     assert!(h2.loan.is_none() && h2.queue.is_empty());
     assert_eq!(streams.wire.ready, [0; 8]);
 }

@@ -20,7 +20,11 @@ fn chunks(wire: Vec<u8>) -> Vec<u8> {
 }
 
 fn coded(line: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("content-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
+    coded_as("gzip", line, body)
+}
+
+fn coded_as(coding: &str, line: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("content-encoding: {coding}\r\ncontent-length: {}\r\n\r\n", body.len());
     request(line, &[head.as_bytes(), body].concat())
 }
 
@@ -70,6 +74,16 @@ const ROWS: &[Row] = &[
     }),
     (Limit::DecodedBytes, 2_000, 413, |n| coded("POST /", &gzip(&noise(n)))),
     (Limit::DecodedBytes, 2_000, 413, |n| coded("POST /whole/100000", &gzip(&noise(n)))),
+    #[cfg(feature = "br")]
+    (Limit::DecodedBytes, 2_000, 413, |n| {
+        let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4_096, 5, 22);
+        std::io::Write::write_all(&mut encoder, &noise(n)).expect("a vector");
+        coded_as("br", "POST /", &encoder.into_inner())
+    }),
+    #[cfg(feature = "zstd")]
+    (Limit::DecodedBytes, 2_000, 413, |n| {
+        coded_as("zstd", "POST /", &zstd::bulk::compress(&noise(n), 3).expect("memory"))
+    }),
     (Limit::GatherBytes, 2_000, 413, |n| sized("POST /whole/100000", n)),
     (Limit::GatherBytes, 2_000, 413, |n| coded("POST /whole/100000", &gzip(&noise(n)))),
     (Limit::GzipHeaderBytes, 40, 400, |n| coded("POST /", &named(n))),
@@ -102,7 +116,9 @@ const ELSEWHERE: &[(Limit, &str)] = &[
     (Limit::CodingLayers, "scripts: h1/coding; it has one value"),
     (Limit::DecodedRatio, "tests/coding.rs"),
     (Limit::RatioFreeBytes, "tests/coding.rs"),
-    (Limit::DecoderPoolBytes, "one decoder at a time in HTTP/1.1; scripts: h2/body"),
+    (Limit::DecoderPoolBytes, "tests/coding_memory.rs; scripts: h2/body"),
+    (Limit::ZstdWindowBytes, "tests/coding.rs"),
+    (Limit::BrotliWindowBytes, "tests/coding.rs"),
     (Limit::ConcurrentStreams, "scripts: h2/stream"),
     (Limit::StreamWindowBytes, "scripts: h2/flow"),
     (Limit::ConnectionWindowBytes, "scripts: h2/flow"),

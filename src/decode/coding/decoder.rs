@@ -1,20 +1,19 @@
-//! In: a coded body in any pieces. Out: the decoded bytes as spans of a window that is both the history that deflate looks
-//! back into and the buffer that the caller reads from: nothing is copied.
+//! In: a coded body in any pieces. Out: the decoded bytes as spans of the buffer that they were decoded into, under caps that
+//! are the same for every coding.
 
+#[cfg(any(feature = "br", feature = "zstd"))]
 use alloc::vec::Vec;
 
-use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::inflate_flags::{TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF};
-use miniz_oxide::inflate::core::{DecompressorOxide, decompress_with_limit};
-
 use super::Coding;
+#[cfg(feature = "br")]
+use super::br::Brotli;
 use super::deflate::{self, Adler32};
 use super::gzip;
-use crate::base::{Limits, Rule, Span, Violation};
-use crate::decode::guard::Guard;
-
-/// The farthest that deflate looks back (RFC 1951 §2), and so the size of the window.
-const WINDOW: usize = 32_768;
+use super::inflate::{Inflate, Status};
+#[cfg(feature = "zstd")]
+use super::zstd::Zstd;
+use crate::base::{Limit, Limits, Rule, Span, Violation};
+use crate::decode::guard::{Guard, Leave};
 
 /// What one step did.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -32,6 +31,9 @@ enum Phase {
     GzipHeader(gzip::Header),
     ZlibHeader(deflate::Header),
     Data,
+    /// An engine that decodes ahead: it is fed when all it decoded is given.
+    #[cfg(any(feature = "br", feature = "zstd"))]
+    Ahead,
     /// The bytes that must follow, how many there are, and how many came.
     Trailer([u8; 8], u8, u8),
     Done,
@@ -52,11 +54,14 @@ enum Sum {
 /// ```text
 ///   ┌─ step(rest of the input) ◀──────────────┐
 ///   ├─ Err: the body is refused               │ until a step that was given nothing
-///   └─ Ok: take window(produced), go on ──────┘ gives nothing; with more input, again; at its end: end()
+///   └─ Ok: take window(produced), go on ──────┘ gives nothing; with more input, again
+///
+///   at the end of the body: finish(), the same with no input, then end()
 /// ```
 ///
 /// Cut the input as you like and ask for as much as you like at a time: bytes, error and its offset are the same. Bytes
-/// that come before a fault are given first. Needs about 43 KiB, taken once.
+/// that come before a fault are given first. Its memory is taken with the first step: about 43 KiB for gzip and deflate; for
+/// brotli and zstd it grows with what is decoded, within [`Decoder::set_budget`].
 ///
 /// ```
 /// use vestibule::Limits;
@@ -69,7 +74,7 @@ enum Sum {
 ///     let step = decoder.step(&Limits::DEFAULT, rest, 4096)?;
 ///     text.extend_from_slice(decoder.window(step.produced));
 ///     rest = &rest[step.consumed..];
-///     if rest.is_empty() && step.produced.is_empty() {
+///     if rest.is_empty() && step.produced.is_empty() && !decoder.finish() {
 ///         break;
 ///     }
 /// }
@@ -84,11 +89,17 @@ pub struct Decoder {
     failed: Option<Violation>,
     coded: u64,
     decoded: u64,
-    /// Nothing more comes out of the inflater until it gets another byte.
+    /// Nothing more comes out of the engine until it gets another byte.
     dry: bool,
-    // One inflater, in a `Vec` because that is what can be allocated fallibly.
-    inflater: Vec<DecompressorOxide>,
-    window: Vec<u8>,
+    /// No more input comes.
+    finished: bool,
+    budget: usize,
+    inflate: Inflate,
+    // One of each at most, in a `Vec` because that is what can be allocated fallibly.
+    #[cfg(feature = "br")]
+    brotli: Vec<Brotli>,
+    #[cfg(feature = "zstd")]
+    zstd: Vec<Zstd>,
 }
 
 impl core::fmt::Debug for Decoder {
@@ -108,25 +119,121 @@ impl Decoder {
     /// # Errors
     /// [`Rule::DecoderPool`]: there is no memory for a window.
     pub fn new(coding: Coding) -> Result<Decoder, Violation> {
-        let no_room = |_| Violation::new(Rule::DecoderPool, 0);
-        let (mut inflater, mut window) = (Vec::new(), Vec::new());
-        inflater.try_reserve_exact(1).map_err(no_room)?;
-        window.try_reserve_exact(WINDOW).map_err(no_room)?;
-        inflater.push(DecompressorOxide::new());
-        window.resize(WINDOW, 0);
-        let (phase, sum) = start(coding);
-        Ok(Decoder { coding, phase, sum, failed: None, coded: 0, decoded: 0, dry: true, inflater, window })
+        let mut decoder = Decoder {
+            coding,
+            phase: Phase::Copy,
+            sum: Sum::None,
+            failed: None,
+            coded: 0,
+            decoded: 0,
+            dry: true,
+            finished: false,
+            budget: usize::MAX,
+            inflate: Inflate::default(),
+            #[cfg(feature = "br")]
+            brotli: Vec::new(),
+            #[cfg(feature = "zstd")]
+            zstd: Vec::new(),
+        };
+        decoder.reset(coding);
+        decoder.begin(usize::MAX)?;
+        Ok(decoder)
     }
 
-    /// The same memory for another body. What the last one left in the window cannot be reached.
+    /// The same memory for another body. What the last one left in it cannot be reached.
     pub fn reset(&mut self, coding: Coding) {
         (self.phase, self.sum) = start(coding);
         self.coding = coding;
         self.failed = None;
         (self.coded, self.decoded) = (0, 0);
-        self.dry = true;
-        if let Some(inflater) = self.inflater.first_mut() {
-            inflater.init();
+        (self.dry, self.finished) = (true, false);
+        match coding {
+            Coding::Identity | Coding::Gzip | Coding::Deflate => self.inflate.reset(),
+            #[cfg(feature = "br")]
+            Coding::Brotli => self.brotli.iter_mut().for_each(Brotli::reset),
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => self.zstd.iter_mut().for_each(Zstd::reset),
+            #[cfg(not(all(feature = "br", feature = "zstd")))]
+            _ => {}
+        }
+    }
+
+    /// Memory for the engine of this coding. That of other codings goes if it would not fit beside it.
+    fn begin(&mut self, budget: usize) -> Result<(), Violation> {
+        let fixed = match self.coding {
+            Coding::Identity | Coding::Gzip | Coding::Deflate if self.inflate.is_ready() => return Ok(()),
+            Coding::Identity | Coding::Gzip | Coding::Deflate => Inflate::BYTES,
+            #[cfg(feature = "br")]
+            Coding::Brotli if !self.brotli.is_empty() => return Ok(()),
+            #[cfg(feature = "br")]
+            Coding::Brotli => Brotli::BYTES,
+            #[cfg(feature = "zstd")]
+            Coding::Zstd if !self.zstd.is_empty() => return Ok(()),
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => size_of::<Zstd>(),
+            #[cfg(not(all(feature = "br", feature = "zstd")))]
+            _ => return Err(Violation::new(Rule::CodingUnknown, 0)),
+        };
+        if self.retained_bytes().saturating_add(fixed) > budget {
+            self.drop_others();
+        }
+        if fixed > budget {
+            return Err(Violation { value: budget as u64, ..Violation::new(Rule::DecoderPool, 0) });
+        }
+        let made = match self.coding {
+            Coding::Identity | Coding::Gzip | Coding::Deflate => self.inflate.begin(),
+            #[cfg(feature = "br")]
+            Coding::Brotli => self.brotli.try_reserve_exact(1).map(|()| self.brotli.push(Brotli::new())),
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => self.zstd.try_reserve_exact(1).map(|()| self.zstd.push(Zstd::new())),
+            #[cfg(not(all(feature = "br", feature = "zstd")))]
+            _ => Ok(()),
+        };
+        made.map_err(|_| Violation::new(Rule::DecoderPool, 0))
+    }
+
+    /// Frees the engines of other codings.
+    fn drop_others(&mut self) {
+        if !matches!(self.coding, Coding::Identity | Coding::Gzip | Coding::Deflate) {
+            self.inflate = Inflate::default();
+        }
+        #[cfg(feature = "br")]
+        if self.coding != Coding::Brotli {
+            self.brotli = Vec::new();
+        }
+        #[cfg(feature = "zstd")]
+        if self.coding != Coding::Zstd {
+            self.zstd = Vec::new();
+        }
+    }
+
+    /// Between two bodies: frees what a large one needed and the next one may not (M-7). An engine of each coding that it has
+    /// met stays, with what small bodies need, so that bodies of different codings may take turns.
+    pub fn rest(&mut self) {
+        #[cfg(feature = "br")]
+        self.brotli.iter_mut().for_each(Brotli::rest);
+        #[cfg(feature = "zstd")]
+        self.zstd.iter_mut().for_each(Zstd::rest);
+    }
+
+    /// How many bytes it may hold from now on: what the others of its connection leave of
+    /// [`Limit::DecoderPoolBytes`](crate::Limit::DecoderPoolBytes). All of the pool, unless this is called.
+    pub const fn set_budget(&mut self, bytes: usize) {
+        self.budget = bytes;
+    }
+
+    /// No more input comes. True if that makes a difference: a piece of input was held until it were complete, and is decoded
+    /// by the next steps. False once that was said.
+    pub fn finish(&mut self) -> bool {
+        let first = !core::mem::replace(&mut self.finished, true);
+        first && self.holds_input()
+    }
+
+    fn holds_input(&self) -> bool {
+        match self.coding {
+            #[cfg(feature = "br")]
+            Coding::Brotli => self.brotli.first().is_some_and(|engine| !engine.is_settled()),
+            _ => false,
         }
     }
 
@@ -146,13 +253,24 @@ impl Decoder {
     }
 
     /// What it holds on the heap.
-    pub const fn retained_bytes(&self) -> usize {
-        self.inflater.capacity() * size_of::<DecompressorOxide>() + self.window.capacity()
+    pub fn retained_bytes(&self) -> usize {
+        let held = self.inflate.retained_bytes();
+        #[cfg(feature = "br")]
+        let held = held + self.brotli.iter().map(Brotli::retained_bytes).sum::<usize>();
+        #[cfg(feature = "zstd")]
+        let held = held + self.zstd.iter().map(Zstd::retained_bytes).sum::<usize>();
+        held
     }
 
     /// The bytes that the last step produced.
     pub fn window(&self, span: Span) -> &[u8] {
-        span.of(&self.window)
+        span.of(match self.coding {
+            #[cfg(feature = "br")]
+            Coding::Brotli => self.brotli.first().map_or(&[], Brotli::bytes),
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => self.zstd.first().map_or(&[], Zstd::bytes),
+            _ => self.inflate.bytes(),
+        })
     }
 
     /// Takes input and gives at most `max_output` bytes (0 counts as 1).
@@ -161,8 +279,10 @@ impl Decoder {
     ///
     /// # Errors
     /// In the coded body (`at` is the offset of the byte that shows it): [`Rule::GzipHeader`], [`Rule::GzipHeaderTooLong`],
-    /// [`Rule::GzipTrailer`], [`Rule::GzipMembers`], [`Rule::ZlibHeader`], [`Rule::ZlibTrailer`], [`Rule::DeflateData`],
-    /// [`Rule::DecoderStalled`]. In the decoded body (`at` is the offset of the first byte too many):
+    /// [`Rule::GzipTrailer`], [`Rule::GzipMembers`], [`Rule::ZlibHeader`], [`Rule::ZlibTrailer`], [`Rule::DeflateData`];
+    /// [`Rule::BrotliWindow`], [`Rule::BrotliData`] (at the first byte of the piece that shows it), [`Rule::BrotliTrailing`];
+    /// [`Rule::ZstdHeader`], [`Rule::ZstdWindow`], [`Rule::ZstdDictionary`], [`Rule::ZstdData`] (at the last byte of its block),
+    /// [`Rule::ZstdChecksum`], [`Rule::ZstdTrailing`]; [`Rule::DecoderStalled`], [`Rule::DecoderPool`]. In the decoded body (`at` is the offset of the first byte too many):
     /// [`Rule::DecodedTooLarge`], [`Rule::DecodedRatio`]. From then on every call gives the same error.
     pub fn step(&mut self, limits: &Limits, input: &[u8], max_output: usize) -> Result<Step, Violation> {
         if let Some(violation) = self.failed {
@@ -179,7 +299,7 @@ impl Decoder {
         }
     }
 
-    /// The coded body ends here. Call it once a step that was given nothing gave nothing.
+    /// The coded body ends here. Call it once it is finished, and a step that was given nothing gave nothing.
     ///
     /// # Errors
     /// [`Rule::CodedTruncated`], at the length of the coded body, if more had to come; or what [`Decoder::step`] said.
@@ -195,8 +315,12 @@ impl Decoder {
         }
     }
 
-    // Each round takes input, gives output and returns, or finds the inflater dry, after which the next one takes or returns.
+    // Each round takes input, gives output and returns, or finds the engine dry, after which the next one takes or returns.
     fn advance(&mut self, limits: &Limits, input: &[u8], room: usize, step: &mut Step) -> Result<(), Violation> {
+        let budget = self.budget.min(limits.size(Limit::DecoderPoolBytes));
+        if self.coded == 0 {
+            self.begin(budget)?;
+        }
         loop {
             let rest = input.get(step.consumed..).unwrap_or_default();
             match &mut self.phase {
@@ -225,10 +349,29 @@ impl Decoder {
                         return Ok(());
                     }
                     let rest = rest.get(..leave.input).unwrap_or_default();
-                    self.decode(rest, leave.output, leave.probe, limits, step)?;
+                    self.decode(rest, &leave, limits, step)?;
+                }
+                #[cfg(any(feature = "br", feature = "zstd"))]
+                Phase::Ahead => {
+                    if !step.produced.is_empty() {
+                        return Ok(());
+                    }
+                    if self.dry {
+                        if !self.feed(rest, limits, budget, step)? {
+                            return Ok(());
+                        }
+                    } else {
+                        let guard = Guard::new(limits);
+                        let leave = guard.leave(self.coded, self.decoded, false, 0, room)?;
+                        self.give(&leave, limits, step)?;
+                    }
                 }
                 Phase::Trailer(expected, length, came) => {
-                    let rule = if self.coding == Coding::Gzip { Rule::GzipTrailer } else { Rule::ZlibTrailer };
+                    let rule = match self.coding {
+                        Coding::Gzip => Rule::GzipTrailer,
+                        Coding::Zstd => Rule::ZstdChecksum,
+                        _ => Rule::ZlibTrailer,
+                    };
                     if *came == *length {
                         self.phase = Phase::Done;
                         continue;
@@ -246,8 +389,14 @@ impl Decoder {
                     if rest.is_empty() || step.consumed > 0 || !step.produced.is_empty() {
                         return Ok(());
                     }
-                    // RFC 1952 §2.2 lets members follow each other; a request has no use for that, an attacker has: it is refused.
-                    let rule = if self.coding == Coding::Gzip { Rule::GzipMembers } else { Rule::ZlibTrailer };
+                    // RFC 1952 §2.2 lets members follow each other, and RFC 8878 §3.1 frames; a request has no use for that, an
+                    // attacker has: it is refused.
+                    let rule = match self.coding {
+                        Coding::Gzip => Rule::GzipMembers,
+                        Coding::Brotli => Rule::BrotliTrailing,
+                        Coding::Zstd => Rule::ZstdTrailing,
+                        _ => Rule::ZlibTrailer,
+                    };
                     return Err(Violation::new(rule, self.coded));
                 }
             }
@@ -260,51 +409,123 @@ impl Decoder {
     }
 
     /// One go of the inflater, or of the copy, inside the leave that was given.
-    fn decode(
-        &mut self,
-        input: &[u8],
-        room: usize,
-        probe: Option<Rule>,
-        limits: &Limits,
-        step: &mut Step,
-    ) -> Result<(), Violation> {
-        let start = (self.decoded % WINDOW as u64) as usize;
-        let (status, taken, given) = match self.phase {
-            Phase::Copy => copy(input, &mut self.window, start, room),
-            _ => {
-                let Some(inflater) = self.inflater.first_mut() else { return Ok(()) };
-                // In its first turn the window holds no history before its start, and the inflater only checks that when it
-                // is told that the buffer does not wrap. Without it a body could read what the last one left there.
-                let first = self.decoded < WINDOW as u64;
-                let flags = if first { TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF } else { 0 };
-                decompress_with_limit(inflater, input, &mut self.window, start, room, flags | TINFL_FLAG_HAS_MORE_INPUT)
-            }
+    fn decode(&mut self, input: &[u8], leave: &Leave, limits: &Limits, step: &mut Step) -> Result<(), Violation> {
+        let (status, taken, span) = match self.phase {
+            Phase::Copy => self.inflate.copy(input, self.decoded, leave.output),
+            _ => self.inflate.inflate(input, self.decoded, leave.output),
         };
         self.take(step, taken);
-        if let Some(rule) = probe.filter(|_| given > 0) {
-            return Err(Violation::over(rule, self.decoded, limits));
-        }
-        step.produced = Span::new(start, start + given);
-        self.decoded = self.decoded.saturating_add(given as u64);
+        self.gave(span, leave, limits, step)?;
         match &mut self.sum {
             Sum::None => {}
-            Sum::Crc(crc) => crc.update(step.produced.of(&self.window)),
-            Sum::Adler(adler) => adler.update(step.produced.of(&self.window)),
+            Sum::Crc(crc) => crc.update(step.produced.of(self.inflate.bytes())),
+            Sum::Adler(adler) => adler.update(step.produced.of(self.inflate.bytes())),
         }
-        self.dry = false;
+        self.dry = status == Status::Dry;
         match status {
-            TINFLStatus::HasMoreOutput if taken == 0 && given == 0 => Err(self.malformed()),
-            TINFLStatus::HasMoreOutput => Ok(()),
-            TINFLStatus::NeedsMoreInput => {
-                self.dry = true;
-                Ok(())
-            }
-            TINFLStatus::Done => {
+            Status::More | Status::Dry => Ok(()),
+            Status::Complete => {
                 self.phase = self.trailer();
                 Ok(())
             }
-            _ => Err(self.malformed()),
+            Status::Malformed => Err(self.malformed()),
         }
+    }
+
+    /// Output of an engine: what a probe brought breaks its rule.
+    fn gave(&mut self, span: Span, leave: &Leave, limits: &Limits, step: &mut Step) -> Result<(), Violation> {
+        if let Some(rule) = leave.probe.filter(|_| !span.is_empty()) {
+            return Err(Violation::over(rule, self.decoded, limits));
+        }
+        step.produced = span;
+        self.decoded = self.decoded.saturating_add(span.len() as u64);
+        Ok(())
+    }
+
+    /// Takes from an engine that decodes ahead.
+    #[cfg(any(feature = "br", feature = "zstd"))]
+    fn give(&mut self, leave: &Leave, limits: &Limits, step: &mut Step) -> Result<(), Violation> {
+        let span = match self.coding {
+            #[cfg(feature = "br")]
+            Coding::Brotli => self.brotli.first_mut().map_or(Span::default(), |engine| engine.give(leave.output)),
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => self.zstd.first_mut().map_or(Span::default(), |engine| engine.give(leave.output)),
+            _ => Span::default(),
+        };
+        self.dry = span.is_empty();
+        self.gave(span, leave, limits, step)
+    }
+
+    /// Gives input to an engine that decodes ahead and has nothing more to give; false if there is nothing to be done.
+    #[cfg(any(feature = "br", feature = "zstd"))]
+    fn feed(&mut self, rest: &[u8], limits: &Limits, budget: usize, step: &mut Step) -> Result<bool, Violation> {
+        let others = match self.coding {
+            #[cfg(feature = "br")]
+            Coding::Brotli => self.retained_bytes() - self.brotli.first().map_or(0, Brotli::retained_bytes),
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => self.retained_bytes() - self.zstd.first().map_or(0, Zstd::retained_bytes),
+            _ => 0,
+        };
+        let budget = budget.saturating_sub(others);
+        let fed = match self.coding {
+            #[cfg(feature = "br")]
+            Coding::Brotli => self.feed_brotli(rest, limits, budget)?,
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => self.feed_zstd(rest, limits, budget)?,
+            _ => None,
+        };
+        match fed {
+            Some(taken) => {
+                self.take(step, taken);
+                // Unless that was the end of it.
+                self.dry = !matches!(self.phase, Phase::Ahead);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Says how much it took; `None` if there is nothing to be done.
+    #[cfg(feature = "br")]
+    fn feed_brotli(&mut self, rest: &[u8], limits: &Limits, budget: usize) -> Result<Option<usize>, Violation> {
+        let guard = Guard::new(limits);
+        let Some(engine) = self.brotli.first_mut() else { return Ok(None) };
+        if let Some(violation) = engine.fault() {
+            return Err(violation);
+        }
+        if engine.is_complete() {
+            self.phase = Phase::Done;
+            return Ok(Some(0));
+        }
+        if engine.is_settled() {
+            guard.stalled(self.coded, self.decoded)?;
+        }
+        if rest.is_empty() && (!self.finished || engine.is_settled()) {
+            return Ok(None);
+        }
+        // Near a stall each byte is looked at.
+        let careful = guard.stalled(self.coded.saturating_add(1), self.decoded.saturating_add(1)).is_err();
+        engine.feed(rest, self.coded, (careful, self.finished), limits, budget).map(Some)
+    }
+
+    /// Says how much it took; `None` if there is nothing to be done.
+    #[cfg(feature = "zstd")]
+    fn feed_zstd(&mut self, rest: &[u8], limits: &Limits, budget: usize) -> Result<Option<usize>, Violation> {
+        let Some(engine) = self.zstd.first_mut() else { return Ok(None) };
+        if engine.is_complete() {
+            self.phase = match engine.checksum() {
+                Some([a, b, c, d]) => Phase::Trailer([a, b, c, d, 0, 0, 0, 0], 4, 0),
+                None => Phase::Done,
+            };
+            return Ok(Some(0));
+        }
+        if engine.is_settled() {
+            Guard::new(limits).stalled(self.coded, self.decoded)?;
+        }
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        engine.feed(rest, self.coded, limits, budget).map(Some)
     }
 
     /// The inflater gives back whole bytes that it did not need: the last one taken is the one that shows the fault.
@@ -329,17 +550,11 @@ fn start(coding: Coding) -> (Phase, Sum) {
         Coding::Identity => (Phase::Copy, Sum::None),
         Coding::Gzip => (Phase::GzipHeader(gzip::Header::new()), Sum::Crc(crc32fast::Hasher::new())),
         Coding::Deflate => (Phase::ZlibHeader(deflate::Header::new()), Sum::Adler(Adler32::new())),
+        #[cfg(any(feature = "br", feature = "zstd"))]
+        Coding::Brotli | Coding::Zstd => (Phase::Ahead, Sum::None),
+        #[cfg(not(any(feature = "br", feature = "zstd")))]
+        Coding::Brotli | Coding::Zstd => (Phase::Done, Sum::None), // they get no engine, and so no input
     }
-}
-
-fn copy(input: &[u8], window: &mut [u8], start: usize, room: usize) -> (TINFLStatus, usize, usize) {
-    let free = window.get_mut(start..).unwrap_or_default();
-    let n = input.len().min(free.len()).min(room);
-    if let (Some(to), Some(from)) = (free.get_mut(..n), input.get(..n)) {
-        to.copy_from_slice(from);
-    }
-    // Nothing is held back: what was not taken stays with the caller.
-    (TINFLStatus::NeedsMoreInput, n, n)
 }
 
 #[cfg(test)]
@@ -357,7 +572,7 @@ mod tests {
                     assert!(step.consumed > 0 || !step.produced.is_empty() || rest.is_empty(), "no progress");
                     out.extend_from_slice(decoder.window(step.produced));
                     rest = &rest[step.consumed..];
-                    if rest.is_empty() && step.produced.is_empty() {
+                    if rest.is_empty() && step.produced.is_empty() && !decoder.finish() {
                         return (out, decoder.end());
                     }
                 }

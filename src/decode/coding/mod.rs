@@ -3,19 +3,30 @@
 
 use crate::base::{Limit, Limits, Rule, Violation};
 
+#[cfg(feature = "br")]
+mod br;
 #[cfg(feature = "alloc")]
 mod decoder;
 #[cfg(feature = "alloc")]
 mod deflate;
 #[cfg(feature = "alloc")]
 mod gzip;
+#[cfg(feature = "alloc")]
+mod inflate;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 #[cfg(feature = "alloc")]
 pub use decoder::{Decoder, Step};
 
 /// What a 415 says in `Accept-Encoding` (RFC 9110 §12.5.3): the codings that this build can take off a request.
 #[cfg(feature = "alloc")]
-pub const ACCEPT: &str = "gzip, deflate";
+pub const ACCEPT: &str = match (cfg!(feature = "br"), cfg!(feature = "zstd")) {
+    (true, true) => "gzip, deflate, br, zstd",
+    (true, false) => "gzip, deflate, br",
+    (false, true) => "gzip, deflate, zstd",
+    (false, false) => "gzip, deflate",
+};
 /// What a 415 says in `Accept-Encoding` (RFC 9110 §12.5.3): without an allocator there is no window to decode into.
 #[cfg(not(feature = "alloc"))]
 pub const ACCEPT: &str = "identity";
@@ -30,6 +41,10 @@ pub enum Coding {
     Gzip,
     /// `deflate`: the zlib format, never bare deflate (RFC 9110 §8.4.1.2, RFC 1950).
     Deflate,
+    /// `br`: brotli, without large windows (RFC 7932). Known with feature `br`.
+    Brotli,
+    /// `zstd`: one Zstandard frame without a dictionary (RFC 8878, RFC 9659). Known with feature `zstd`.
+    Zstd,
 }
 
 impl Coding {
@@ -42,7 +57,7 @@ impl Coding {
     /// use vestibule::Rule;
     /// use vestibule::decode::coding::Coding;
     /// assert_eq!(Coding::of(b"X-GZip"), Ok(Coding::Gzip));
-    /// assert_eq!(Coding::of(b"br").unwrap_err().rule, Rule::CodingUnknown);
+    /// assert_eq!(Coding::of(b"compress").unwrap_err().rule, Rule::CodingUnknown);
     /// assert_eq!(Coding::of(b"gzip, gzip").unwrap_err().rule, Rule::CodingLayers);
     /// ```
     ///
@@ -83,6 +98,8 @@ impl Coding {
         match () {
             () if is("gzip") || is("x-gzip") => Some(Coding::Gzip),
             () if is("deflate") => Some(Coding::Deflate),
+            () if cfg!(feature = "br") && is("br") => Some(Coding::Brotli),
+            () if cfg!(feature = "zstd") && is("zstd") => Some(Coding::Zstd),
             () if is("identity") => Some(Coding::Identity),
             () => None,
         }
@@ -94,12 +111,20 @@ impl Coding {
             Coding::Identity => "identity",
             Coding::Gzip => "gzip",
             Coding::Deflate => "deflate",
+            Coding::Brotli => "br",
+            Coding::Zstd => "zstd",
         }
     }
 
-    /// Whether this build can take it off a body: all of them with an allocator, else only [`Coding::Identity`].
+    /// Whether this build can take it off a body: with an allocator, and the feature of those that have one; without, only
+    /// [`Coding::Identity`].
     pub const fn is_supported(self) -> bool {
-        cfg!(feature = "alloc") || matches!(self, Coding::Identity)
+        match self {
+            Coding::Identity => true,
+            Coding::Gzip | Coding::Deflate => cfg!(feature = "alloc"),
+            Coding::Brotli => cfg!(feature = "br"),
+            Coding::Zstd => cfg!(feature = "zstd"),
+        }
     }
 }
 
@@ -119,8 +144,14 @@ mod tests {
         ] {
             assert_eq!(Coding::of(value.as_bytes()), Ok(coding), "{value:?}");
         }
-        for coding in [Coding::Identity, Coding::Gzip, Coding::Deflate] {
-            assert_eq!(Coding::of(coding.name().as_bytes()), Ok(coding));
+        for coding in [Coding::Identity, Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd] {
+            let found = Coding::of(coding.name().as_bytes());
+            match coding {
+                Coding::Brotli | Coding::Zstd if !coding.is_supported() => {
+                    assert_eq!(found.unwrap_err().rule, Rule::CodingUnknown);
+                }
+                _ => assert_eq!(found, Ok(coding)),
+            }
         }
     }
 
@@ -130,13 +161,13 @@ mod tests {
         for (value, rule, at) in [
             ("", Rule::CodingUnknown, 0),
             (" , ", Rule::CodingUnknown, 0),
-            ("br", Rule::CodingUnknown, 0),
-            ("zstd", Rule::CodingUnknown, 0),
+            ("brotli", Rule::CodingUnknown, 0),
+            ("x-zstd", Rule::CodingUnknown, 0),
             ("compress", Rule::CodingUnknown, 0),
             ("gzipx", Rule::CodingUnknown, 0),
             ("gzip;q=1", Rule::CodingUnknown, 0),
             ("gz ip", Rule::CodingUnknown, 0),
-            ("gzip, br", Rule::CodingUnknown, 6),
+            ("gzip, brotli", Rule::CodingUnknown, 6),
             ("identity, gzip", Rule::CodingUnknown, 10),
             ("gzip,identity", Rule::CodingUnknown, 5),
             ("gzip, x-gzip", Rule::CodingLayers, 6),

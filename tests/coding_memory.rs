@@ -1,0 +1,201 @@
+//! What the decoders of a body hold, and how often they ask for it, counted by the allocator: M-7, ENC-06, ENG-06. One test,
+//! since it counts every allocation.
+#![cfg(all(feature = "br", feature = "zstd"))]
+#![allow(missing_docs, unsafe_code, clippy::print_stdout)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::Write;
+
+use vestibule::decode::coding::{Coding, Decoder};
+use vestibule::{Limit, Limits, Rule, Violation};
+
+/// Counts what each thread holds, at most, and how often it asks.
+struct Counting;
+
+thread_local! {
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    let _ = LIVE.try_with(|live| {
+        live.set(live.get() + bytes);
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
+    });
+    if bytes > 0 {
+        let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+    }
+}
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's contract is ours.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's contract is ours.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // As if it had to be copied: both are there for a moment.
+        count(size as isize);
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's contract is ours.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Plays a body; what was held at the most is checked against `budget`, and what is said against what is held, at every step.
+fn play(
+    decoder: &mut Decoder,
+    limits: &Limits,
+    coded: &[u8],
+    piece: usize,
+    budget: usize,
+) -> (u64, Result<(), Violation>) {
+    let base = LIVE.with(Cell::get) - decoder.retained_bytes() as isize;
+    PEAK.with(|peak| peak.set(LIVE.with(Cell::get)));
+    decoder.set_budget(budget);
+    let (mut from, mut to) = (0, 0);
+    loop {
+        let step = decoder.step(limits, &coded[from..to], 10_000);
+        assert_eq!(LIVE.with(Cell::get) - base, decoder.retained_bytes() as isize, "it holds what it says");
+        assert!(PEAK.with(Cell::get) - base <= budget as isize, "{} of {budget}", PEAK.with(Cell::get) - base);
+        let step = match step {
+            Ok(step) => step,
+            Err(violation) => return (decoder.decoded_bytes(), Err(violation)),
+        };
+        from += step.consumed;
+        if from == to && step.produced.is_empty() {
+            if to == coded.len() && !decoder.finish() {
+                return (decoder.decoded_bytes(), decoder.end());
+            }
+            to = (to + piece).min(coded.len());
+        }
+    }
+}
+
+fn text(n: usize) -> Vec<u8> {
+    let mut seed = 9u64;
+    let mut text = Vec::new();
+    while text.len() < n {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        text.extend(format!("{{\"id\":{},\"name\":\"some {:x}\"}},", seed >> 40, seed >> 56).bytes());
+    }
+    text.truncate(n);
+    text
+}
+
+fn brotli(plain: &[u8], window: u32) -> Vec<u8> {
+    let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4_096, 5, window);
+    encoder.write_all(plain).expect("a vector");
+    encoder.into_inner()
+}
+
+fn zstd(plain: &[u8], window: u32) -> Vec<u8> {
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3).expect("memory");
+    encoder.window_log(window).expect("in range");
+    encoder.write_all(plain).expect("a vector");
+    encoder.finish().expect("a vector")
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    encoder.write_all(plain).expect("a vector");
+    encoder.finish().expect("a vector")
+}
+
+#[test]
+fn decoders_hold_what_they_say_and_no_more_than_they_may() {
+    let limits = Limits::DEFAULT;
+    let pool = limits.get(Limit::DecoderPoolBytes) as usize;
+    for length in [0, 100, 5_000, 70_000, 400_000, 3_000_000] {
+        let plain = text(length);
+        for (coding, coded) in [
+            (Coding::Gzip, gzip(&plain)),
+            (Coding::Brotli, brotli(&plain, 22)),
+            (Coding::Brotli, brotli(&plain, 24)),
+            (Coding::Zstd, zstd(&plain, 17)),
+            (Coding::Zstd, zstd(&plain, 23)),
+        ] {
+            for piece in [1 << 20, 1_000, 7] {
+                let mut decoder = Decoder::new(coding).expect("memory");
+                let played = play(&mut decoder, &limits, &coded, piece, pool);
+                assert_eq!(played, (length as u64, Ok(())), "{}", coding.name());
+                // Memory grows with data, whatever the window.
+                let held = decoder.retained_bytes();
+                assert!(held <= 2 * length + (160 << 10), "{} holds {held} for {length}", coding.name());
+                decoder.rest();
+                assert!(decoder.retained_bytes() <= 64 << 10, "{} keeps {}", coding.name(), decoder.retained_bytes());
+            }
+        }
+    }
+    budgets_are_kept_to_the_byte(&limits);
+    steady_state_allocates_nothing(&limits, pool);
+}
+
+/// Whatever the budget is, it is never passed, and the answer is the same in any cut.
+fn budgets_are_kept_to_the_byte(limits: &Limits) {
+    let plain = text(300_000);
+    for (coding, coded) in [(Coding::Brotli, brotli(&plain, 22)), (Coding::Zstd, zstd(&plain, 22))] {
+        let mut refused = 0;
+        for budget in (1..40).map(|n| n * 25_000) {
+            let mut outcomes = Vec::new();
+            for piece in [1 << 20, 999, 10] {
+                let mut decoder = Decoder::new(coding).expect("memory");
+                outcomes.push(play(&mut decoder, limits, &coded, piece, budget));
+            }
+            assert_eq!((outcomes[0], outcomes[0]), (outcomes[1], outcomes[2]), "{} in {budget}", coding.name());
+            if let Err(violation) = outcomes[0].1 {
+                assert_eq!((violation.rule, violation.status()), (Rule::DecoderPool, 503));
+                refused += 1;
+            }
+        }
+        assert!((5..35).contains(&refused), "{}: {refused} of 39", coding.name());
+    }
+    // ENC-06: a claim costs nothing, and one that is over the cap is refused as such.
+    let claim = [0x28, 0xb5, 0x2f, 0xfd, 0, 0x68, 9, 0, 0, b'x'];
+    let mut decoder = Decoder::new(Coding::Zstd).expect("memory");
+    assert_eq!(play(&mut decoder, limits, &claim, 1, 40_000), (1, Ok(())));
+    // A brotli meta-block that claims 16 MiB in a window of 16 MiB, of which a few bytes come.
+    let claim = [0xcf, 0xff, 0xff, 0xff, b'x', b'y'];
+    let mut decoder = Decoder::new(Coding::Brotli).expect("memory");
+    let (_, end) = play(&mut decoder, limits, &claim, 1, 8 << 20);
+    assert_eq!(end.map_err(|v| v.rule), Err(Rule::DecoderPool), "what it claims is charged before it is taken");
+}
+
+fn steady_state_allocates_nothing(limits: &Limits, pool: usize) {
+    let bodies: Vec<_> = [300, 2_000, 9_000, 40].into_iter().map(text).collect();
+    let coded: Vec<(Coding, Vec<u8>)> = bodies
+        .iter()
+        .flat_map(|body| {
+            [(Coding::Gzip, gzip(body)), (Coding::Brotli, brotli(body, 22)), (Coding::Zstd, zstd(body, 20))]
+        })
+        .collect();
+    let mut decoder = Decoder::new(Coding::Gzip).expect("memory");
+    let mut round = |rounds: usize| {
+        let before = CALLS.with(Cell::get);
+        for _ in 0..rounds {
+            for (coding, coded) in &coded {
+                decoder.reset(*coding);
+                play(&mut decoder, limits, coded, 500, pool).1.expect("a good body");
+                decoder.rest();
+            }
+        }
+        CALLS.with(Cell::get) - before
+    };
+    round(3);
+    let calls = round(50);
+    println!("{calls} allocations in 600 bodies");
+    assert_eq!(calls, 0, "bodies of all codings in turn");
+}
