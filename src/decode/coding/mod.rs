@@ -1,17 +1,23 @@
 //! In: the value of `Content-Encoding`, and the coded bytes of a body in any pieces. Out: which coding it is, and the decoded
-//! bytes, lent from the window they were decoded into.
+//! bytes, lent from the window they were decoded into. And the way back: which coding a client wants, and content that is coded.
 
 use crate::base::{Limit, Limits, Rule, Violation};
 
+mod accept;
 #[cfg(feature = "alloc")]
 mod decoder;
 #[cfg(feature = "alloc")]
 mod deflate;
 #[cfg(feature = "alloc")]
+mod encoder;
+#[cfg(feature = "alloc")]
 mod gzip;
 
+pub use accept::{Accept, negotiate};
 #[cfg(feature = "alloc")]
 pub use decoder::{Decoder, Step};
+#[cfg(feature = "alloc")]
+pub use encoder::{Coded, EncodeFault, Encoder, Flow};
 
 /// What a 415 says in `Accept-Encoding` (RFC 9110 §12.5.3): the codings that this build can take off a request.
 #[cfg(feature = "alloc")]
@@ -30,6 +36,10 @@ pub enum Coding {
     Gzip,
     /// `deflate`: the zlib format, never bare deflate (RFC 9110 §8.4.1.2, RFC 1950).
     Deflate,
+    /// `br` (RFC 7932).
+    Brotli,
+    /// `zstd` (RFC 8878, RFC 9659).
+    Zstd,
 }
 
 impl Coding {
@@ -94,12 +104,28 @@ impl Coding {
             Coding::Identity => "identity",
             Coding::Gzip => "gzip",
             Coding::Deflate => "deflate",
+            Coding::Brotli => "br",
+            Coding::Zstd => "zstd",
         }
     }
 
-    /// Whether this build can take it off a body: all of them with an allocator, else only [`Coding::Identity`].
+    /// Whether this build can take it off a body: those in [`ACCEPT`] with an allocator, else only [`Coding::Identity`].
     pub const fn is_supported(self) -> bool {
-        cfg!(feature = "alloc") || matches!(self, Coding::Identity)
+        match self {
+            Coding::Identity => true,
+            Coding::Gzip | Coding::Deflate => cfg!(feature = "alloc"),
+            Coding::Brotli | Coding::Zstd => false,
+        }
+    }
+
+    /// Whether this build can put it on content, with an [`Encoder`](crate::decode::coding::Encoder).
+    pub const fn is_encodable(self) -> bool {
+        match self {
+            Coding::Identity => true,
+            Coding::Gzip | Coding::Deflate => cfg!(feature = "alloc"),
+            Coding::Brotli => cfg!(feature = "br-encoder"),
+            Coding::Zstd => cfg!(feature = "zstd"),
+        }
     }
 }
 

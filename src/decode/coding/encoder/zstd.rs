@@ -1,0 +1,253 @@
+//! In: content. Out: one Zstandard frame (RFC 8878 §3.1.1), block by block.
+//!
+//! ruzstd's compressor makes whole frames from a reader that it drains. Each block of ours is therefore given to it as content of its
+//! own; from the frame that comes back the block is taken, and put behind our own header. That gives a valid frame, because its blocks refer to
+//! nothing in front of them but content: it says every table anew, and never an offset by reference to an earlier one. The matcher is ours: it
+//! remembers the blocks before, and needs a tenth of the memory that ruzstd's own does.
+
+use alloc::vec::Vec;
+
+use ruzstd::encoding::{CompressionLevel, FrameCompressor, Matcher, Sequence};
+use ruzstd::io::{Error, Read};
+
+use super::{Coded, EncodeFault, Flow, put};
+
+/// Content of a block. RFC 8878 §3.1.1.2.4 allows 128 KiB; less makes the first bytes come sooner.
+const BLOCK: usize = 32_768;
+/// Content that matches may lie in, the block itself included.
+const HISTORY: usize = 3 * BLOCK;
+/// Entries of the table of places.
+const PLACES: usize = 1 << 14;
+/// Shorter ones are not worth a sequence.
+const LEAST_MATCH: usize = 5;
+
+/// Magic number; a descriptor that announces neither size nor checksum; a window of 128 KiB (RFC 8878 §3.1.1.1).
+const HEADER: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
+
+/// What ruzstd keeps between blocks: its default and its last tables.
+const TABLES: usize = 65_536;
+/// The engine and ruzstd's buffers for the time of a block, at most.
+pub(super) const BOUND: usize = 768 << 10;
+
+/// Lends one block's content to the compressor.
+#[derive(Debug, Default)]
+struct Source {
+    content: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let n = put(buffer, self.content.get(self.at..).unwrap_or_default());
+        self.at += n;
+        Ok(n)
+    }
+}
+
+/// Finds what was there before: the last place of every four bytes.
+#[derive(Debug, Default)]
+struct History {
+    bytes: Vec<u8>,
+    /// Where the block begins in it.
+    from: usize,
+    /// Offset in the content of the first byte, modulo 2^32.
+    base: u32,
+    /// Offsets in the content, by hash of the four bytes that lie there; `bytes` says whether they still do.
+    places: Vec<u32>,
+    /// Room for the next block.
+    space: Vec<u8>,
+}
+
+impl History {
+    fn new() -> Result<History, EncodeFault> {
+        let mut history = History::default();
+        let no_memory = |_| EncodeFault::NoMemory;
+        history.bytes.try_reserve_exact(HISTORY).map_err(no_memory)?;
+        history.places.try_reserve_exact(PLACES).map_err(no_memory)?;
+        history.places.resize(PLACES, 0);
+        history.space.try_reserve_exact(BLOCK + 1).map_err(no_memory)?;
+        Ok(history)
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.fill(0);
+        (self.from, self.base) = (0, 0);
+    }
+
+    fn word(&self, at: usize) -> Option<u32> {
+        self.bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|four| u32::from_le_bytes(*four))
+    }
+
+    /// Notes the four bytes at `at`; says where they were before, if that is still known.
+    fn note(&mut self, at: usize) -> Option<usize> {
+        let word = self.word(at)?;
+        let place = self.places.get_mut((word.wrapping_mul(0x9e37_79b1) >> 18) as usize)?;
+        let here = self.base.wrapping_add(at as u32);
+        let before = core::mem::replace(place, here);
+        let distance = here.wrapping_sub(before) as usize;
+        let candidate = at.checked_sub(distance).filter(|_| distance > 0)?;
+        (self.word(candidate) == Some(word)).then_some(candidate)
+    }
+
+    /// How many bytes are the same from the two on.
+    fn common(&self, before: usize, at: usize) -> usize {
+        let (old, new) = (self.bytes.get(before..).unwrap_or_default(), self.bytes.get(at..).unwrap_or_default());
+        old.iter().zip(new).take_while(|(a, b)| a == b).count()
+    }
+}
+
+impl Matcher for History {
+    fn get_next_space(&mut self) -> Vec<u8> {
+        let mut space = core::mem::take(&mut self.space);
+        // One more than a block has: then its end is seen without asking for another one.
+        space.resize(BLOCK + 1, 0);
+        space
+    }
+
+    fn get_last_space(&mut self) -> &[u8] {
+        self.bytes.get(self.from..).unwrap_or_default()
+    }
+
+    fn commit_space(&mut self, space: Vec<u8>) {
+        let over = (self.bytes.len() + space.len()).saturating_sub(HISTORY);
+        if over > 0 {
+            self.bytes.drain(..over.min(self.bytes.len()));
+            self.base = self.base.wrapping_add(over as u32);
+        }
+        self.from = self.bytes.len();
+        self.bytes.extend_from_slice(&space);
+        self.space = space;
+    }
+
+    fn skip_matching(&mut self) {
+        // One byte again and again: its first place says all.
+        self.note(self.from);
+    }
+
+    fn start_matching(&mut self, mut handle_sequence: impl for<'a> FnMut(Sequence<'a>)) {
+        let (mut at, mut literals_from) = (self.from, self.from);
+        while at < self.bytes.len() {
+            let found = self.note(at).map(|before| (before, self.common(before, at)));
+            let Some((before, match_len)) = found.filter(|f| f.1 >= LEAST_MATCH) else {
+                // Where nothing matched for long, nothing is likely to.
+                at += 1 + ((at - literals_from) >> 7);
+                continue;
+            };
+            let literals = self.bytes.get(literals_from..at).unwrap_or_default();
+            handle_sequence(Sequence::Triple { literals, offset: at - before, match_len });
+            let end = at + match_len;
+            self.note(at + 2);
+            self.note(end - 2);
+            (at, literals_from) = (end, end);
+        }
+        let literals = self.bytes.get(literals_from..).unwrap_or_default();
+        handle_sequence(Sequence::Literals { literals });
+    }
+
+    /// Called for every block: what was there before stays.
+    fn reset(&mut self, _: CompressionLevel) {}
+
+    fn window_size(&self) -> u64 {
+        1 << 17
+    }
+}
+
+pub(super) struct Engine {
+    compressor: FrameCompressor<Source, Vec<u8>, History>,
+    /// Content of the block that fills up.
+    block: Vec<u8>,
+    /// Coded, and not yet given, from `at` on.
+    coded: Vec<u8>,
+    at: usize,
+    ended: bool,
+}
+
+impl Engine {
+    pub(super) fn new() -> Result<Engine, EncodeFault> {
+        let mut block = Vec::new();
+        block.try_reserve_exact(BLOCK).map_err(|_| EncodeFault::NoMemory)?;
+        let mut coded = Vec::new();
+        coded.try_reserve_exact(BLOCK + 64).map_err(|_| EncodeFault::NoMemory)?;
+        coded.extend_from_slice(&HEADER);
+        let compressor = FrameCompressor::new_with_matcher(History::new()?, CompressionLevel::Fastest);
+        Ok(Engine { compressor, block, coded, at: 0, ended: false })
+    }
+
+    pub(super) fn reset(&mut self) {
+        let mut history = self.compressor.replace_matcher(History::default());
+        history.clear();
+        self.compressor.replace_matcher(history);
+        self.block.clear();
+        self.coded.clear();
+        self.coded.extend_from_slice(&HEADER);
+        (self.at, self.ended) = (0, false);
+    }
+
+    pub(super) fn retained_bytes(&self) -> usize {
+        HISTORY + PLACES * size_of::<u32>() + BLOCK + 1 + self.block.capacity() + self.coded.capacity() + TABLES
+    }
+
+    pub(super) fn step(&mut self, input: &[u8], flow: Flow, output: &mut [u8]) -> Result<Coded, EncodeFault> {
+        let mut step = Coded { consumed: 0, produced: 0, done: false };
+        loop {
+            let waiting = self.coded.get(self.at..).unwrap_or_default();
+            let n = put(output.get_mut(step.produced..).unwrap_or_default(), waiting);
+            let all = n == waiting.len();
+            step.produced += n;
+            self.at += n;
+            if !all {
+                return Ok(step);
+            }
+            self.coded.clear();
+            self.at = 0;
+            let rest = input.get(step.consumed..).unwrap_or_default();
+            if self.ended {
+                step.done = rest.is_empty();
+                return if step.done { Ok(step) } else { Err(EncodeFault::Broken) };
+            }
+            let taken = rest.len().min(BLOCK - self.block.len().min(BLOCK));
+            self.block.extend_from_slice(rest.get(..taken).unwrap_or_default());
+            step.consumed += taken;
+            let last = taken == rest.len() && flow == Flow::Finish && self.block.len() < BLOCK;
+            let due = last || self.block.len() == BLOCK || (flow == Flow::Flush && !self.block.is_empty());
+            if !due {
+                step.done = true;
+                return Ok(step);
+            }
+            self.code(last)?;
+            self.ended = last;
+        }
+    }
+
+    /// Codes the block that has filled up.
+    fn code(&mut self, last: bool) -> Result<(), EncodeFault> {
+        if self.block.is_empty() {
+            self.coded.extend_from_slice(&[u8::from(last), 0, 0]); // a raw block of nothing
+            return Ok(());
+        }
+        let content = core::mem::take(&mut self.block);
+        self.compressor.set_source(Source { content, at: 0 });
+        self.compressor.set_drain(core::mem::take(&mut self.coded));
+        self.compressor.compress();
+        self.block = self.compressor.take_source().map(|source| source.content).unwrap_or_default();
+        self.coded = self.compressor.take_drain().unwrap_or_default();
+        self.block.clear();
+        let length = block_length(&self.coded).ok_or(EncodeFault::Broken)?;
+        self.coded.truncate(HEADER.len() + length);
+        self.coded.drain(..HEADER.len());
+        if let Some(first) = self.coded.first_mut() {
+            *first = *first & !1 | u8::from(last);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of the one block behind the header of a frame, its own header included (RFC 8878 §3.1.1.2).
+fn block_length(frame: &[u8]) -> Option<usize> {
+    let [a, b, c] = *frame.get(HEADER.len()..)?.first_chunk::<3>()?;
+    let header = u32::from_le_bytes([a, b, c, 0]);
+    let content = if header >> 1 & 3 == 1 { 1 } else { header >> 3 };
+    let length = 3 + content as usize;
+    (header & 1 == 1 && HEADER.len() + length <= frame.len()).then_some(length)
+}
