@@ -89,8 +89,8 @@ impl Engine {
                 return Ok(step);
             }
         }
-        if !input.is_empty() {
-            self.dirty = true;
+        if !input.is_empty() || self.state.has_more_output() {
+            self.dirty |= !input.is_empty();
             self.ask(Flow::More, input, output, &mut step)?;
         }
         let all = step.consumed == input.len() && !self.state.has_more_output();

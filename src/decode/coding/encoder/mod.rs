@@ -227,7 +227,8 @@ impl Encoder {
     /// # Errors
     /// [`EncodeFault::Broken`], and from then on always.
     pub fn step(&mut self, input: &[u8], flow: Flow, output: &mut [u8]) -> Result<Coded, EncodeFault> {
-        if self.failed || (self.part == Part::Done && !input.is_empty()) {
+        self.failed |= self.part == Part::Done && !input.is_empty();
+        if self.failed {
             return Err(EncodeFault::Broken);
         }
         let mut step = Coded { consumed: 0, produced: 0, done: false };

@@ -45,7 +45,7 @@ impl Read for Source {
 }
 
 /// Finds what was there before: the last place of every four bytes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct History {
     bytes: Vec<u8>,
     /// Where the block begins in it.
@@ -56,6 +56,8 @@ struct History {
     places: Vec<u32>,
     /// Room for the next block.
     space: Vec<u8>,
+    /// Those of the last block.
+    matches: Vec<Match>,
 }
 
 impl History {
@@ -66,6 +68,7 @@ impl History {
         history.places.try_reserve_exact(PLACES).map_err(no_memory)?;
         history.places.resize(PLACES, 0);
         history.space.try_reserve_exact(BLOCK + 1).map_err(no_memory)?;
+        history.matches.try_reserve_exact(BLOCK / LEAST_MATCH + 1).map_err(no_memory)?;
         Ok(history)
     }
 
@@ -94,6 +97,51 @@ impl History {
     fn common(&self, before: usize, at: usize) -> usize {
         let (old, new) = (self.bytes.get(before..).unwrap_or_default(), self.bytes.get(at..).unwrap_or_default());
         old.iter().zip(new).take_while(|(a, b)| a == b).count()
+    }
+}
+
+/// What was there before.
+#[derive(Copy, Clone)]
+struct Match {
+    at: u32,
+    before: u32,
+    length: u32,
+}
+
+impl History {
+    /// Finds the matches of the block. ruzstd cannot code two kinds of them, which are left out: a block whose sequences
+    /// have no literals at all, and one with many literals that are all the same byte.
+    fn find(&mut self, matches: &mut Vec<Match>) {
+        // The first byte is a literal: there is one then.
+        let (mut at, mut literals_from) = (self.from + 1, self.from);
+        let (mut literals, mut differ) = (0, false);
+        self.note(self.from);
+        while at < self.bytes.len() {
+            let found = self.note(at).map(|before| (before, self.common(before, at)));
+            let Some((before, length)) = found.filter(|f| f.1 >= LEAST_MATCH) else {
+                // Where nothing has matched for long, nothing is likely to.
+                at += 1 + ((at - literals_from) >> 7);
+                continue;
+            };
+            matches.push(Match { at: at as u32, before: before as u32, length: length as u32 });
+            let end = at + length;
+            self.note(at + 2);
+            self.note(end - 2);
+            literals += at - literals_from;
+            differ |= self.differ(literals_from, at);
+            (at, literals_from) = (end, end);
+        }
+        literals += self.bytes.len() - literals_from;
+        differ |= self.differ(literals_from, self.bytes.len());
+        if literals > 1_024 && !differ {
+            matches.clear();
+        }
+    }
+
+    /// Some byte of the part is another than the block's first one.
+    fn differ(&self, from: usize, to: usize) -> bool {
+        let first = self.bytes.get(self.from);
+        self.bytes.get(from..to).unwrap_or_default().iter().any(|byte| Some(byte) != first)
     }
 }
 
@@ -126,23 +174,18 @@ impl Matcher for History {
     }
 
     fn start_matching(&mut self, mut handle_sequence: impl for<'a> FnMut(Sequence<'a>)) {
-        let (mut at, mut literals_from) = (self.from, self.from);
-        while at < self.bytes.len() {
-            let found = self.note(at).map(|before| (before, self.common(before, at)));
-            let Some((before, match_len)) = found.filter(|f| f.1 >= LEAST_MATCH) else {
-                // Where nothing matched for long, nothing is likely to.
-                at += 1 + ((at - literals_from) >> 7);
-                continue;
-            };
+        let mut matches = core::mem::take(&mut self.matches);
+        matches.clear();
+        self.find(&mut matches);
+        let mut literals_from = self.from;
+        for found in &matches {
+            let (at, before, length) = (found.at as usize, found.before as usize, found.length as usize);
             let literals = self.bytes.get(literals_from..at).unwrap_or_default();
-            handle_sequence(Sequence::Triple { literals, offset: at - before, match_len });
-            let end = at + match_len;
-            self.note(at + 2);
-            self.note(end - 2);
-            (at, literals_from) = (end, end);
+            handle_sequence(Sequence::Triple { literals, offset: at - before, match_len: length });
+            literals_from = at + length;
         }
-        let literals = self.bytes.get(literals_from..).unwrap_or_default();
-        handle_sequence(Sequence::Literals { literals });
+        handle_sequence(Sequence::Literals { literals: self.bytes.get(literals_from..).unwrap_or_default() });
+        self.matches = matches;
     }
 
     /// Called for every block: what was there before stays.
@@ -185,7 +228,8 @@ impl Engine {
     }
 
     pub(super) fn retained_bytes(&self) -> usize {
-        HISTORY + PLACES * size_of::<u32>() + BLOCK + 1 + self.block.capacity() + self.coded.capacity() + TABLES
+        let history = HISTORY + PLACES * size_of::<u32>() + BLOCK + 1 + (BLOCK / LEAST_MATCH + 1) * size_of::<Match>();
+        history + self.block.capacity() + self.coded.capacity() + TABLES
     }
 
     pub(super) fn step(&mut self, input: &[u8], flow: Flow, output: &mut [u8]) -> Result<Coded, EncodeFault> {
