@@ -27,6 +27,8 @@
 extern crate alloc;
 
 mod base;
+#[cfg(feature = "alloc")]
+mod coded;
 mod config;
 mod connection;
 pub mod decode;

@@ -78,8 +78,12 @@ impl Accept {
     /// `None`: everything on offer is forbidden, `identity` too. RFC 9110 §12.5.3 leaves it to the server then: 406, or
     /// disregard the field and send it as it is.
     pub fn choose(&self, offers: &[Coding]) -> Option<Coding> {
+        self.among(offers.iter().copied())
+    }
+
+    pub(crate) fn among(&self, offers: impl Iterator<Item = Coding>) -> Option<Coding> {
         let mut best: Option<(u16, Coding)> = None;
-        for &coding in offers.iter().chain(&[Coding::Identity]) {
+        for coding in offers.chain([Coding::Identity]) {
             let weight = match (self.weight(coding), coding) {
                 (Some(0), _) | (None, Coding::Gzip | Coding::Deflate | Coding::Brotli | Coding::Zstd) => continue,
                 (Some(weight), _) => weight,
