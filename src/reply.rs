@@ -387,12 +387,7 @@ impl Reply<'_> {
         }
     }
 
-    fn respond_by_plan(
-        &mut self,
-        status: u16,
-        fields: &[(&str, &str)],
-        content: Content<'_>,
-    ) -> Result<usize, Misuse> {
+    fn respond_by_plan(&mut self, status: u16, fields: &[(&str, &str)], content: Content<'_>) -> Result<usize, Misuse> {
         let length = match content {
             Content::Whole(bytes) => Some(bytes.len() as u64),
             Content::Sized(n) => Some(n),
@@ -417,12 +412,7 @@ impl Reply<'_> {
     }
 
     /// As it is, but saying that it might have been coded.
-    fn respond_varying(
-        &mut self,
-        status: u16,
-        fields: &[(&str, &str)],
-        content: Content<'_>,
-    ) -> Result<usize, Misuse> {
+    fn respond_varying(&mut self, status: u16, fields: &[(&str, &str)], content: Content<'_>) -> Result<usize, Misuse> {
         let mut scratch = Scratch::new();
         match Edited::new(fields, Coding::Identity, &mut scratch) {
             Some(edited) => self.respond_as_it_is(status, edited.get(), content),
@@ -434,7 +424,8 @@ impl Reply<'_> {
     fn respond_prepared(&mut self, status: u16, fields: &[(&str, &str)], coding: Coding) -> Result<(), Misuse> {
         let mut scratch = Scratch::new();
         let (id, limits) = (self.id.0, self.limits);
-        let (Some(edited), Some(coders)) = (Edited::new(fields, coding, &mut scratch), self.coders.as_deref_mut()) else {
+        let (Some(edited), Some(coders)) = (Edited::new(fields, coding, &mut scratch), self.coders.as_deref_mut())
+        else {
             return Err(Misuse::HeadTooLarge); // two fields at most come here
         };
         let fields = edited.get();
@@ -462,8 +453,9 @@ impl Reply<'_> {
     fn finish_coded(&mut self, trailers: Option<&[(&str, &str)]>) -> Option<Result<(), Misuse>> {
         let coders = self.coders.as_deref_mut().filter(|coders| coders.has(self.id.0))?;
         let (id, limits) = (self.id.0, self.limits);
-        let mut call =
-            || -> Result<_, Misuse> { dispatch!(self, |x, out| Ok(x.with(|x| coders.finish(id, x, out, limits, trailers)))) };
+        let mut call = || -> Result<_, Misuse> {
+            dispatch!(self, |x, out| Ok(x.with(|x| coders.finish(id, x, out, limits, trailers))))
+        };
         call().unwrap_or_else(|misuse| Some(Err(misuse)))
     }
 }

@@ -15,7 +15,9 @@ const LONGEST: usize = 256;
 /// before, nobody has forbidden to change and nothing vouches for as it is; it is long enough, and of a type that gets smaller.
 pub(crate) fn is_codable(status: u16, fields: Fields<'_>, length: Option<u64>, limits: &Limits) -> bool {
     // 206 is a part of something that is named by offsets; 205 and 304 have no content.
-    if matches!(status, 0..=199 | 204..=206 | 304) || length.is_some_and(|n| n < limits.get(Limit::EncodeFromBytes).max(1)) {
+    if matches!(status, 0..=199 | 204..=206 | 304)
+        || length.is_some_and(|n| n < limits.get(Limit::EncodeFromBytes).max(1))
+    {
         return false;
     }
     let mut compressible = false;
@@ -166,16 +168,42 @@ mod tests {
     #[test]
     fn types_that_get_smaller() {
         for good in [
-            "text/html", "TEXT/event-stream", "text/css;charset=utf-8", "application/json", "application/JSON ; a=b",
-            "application/problem+json", "application/xml", "application/atom+xml", "image/svg+xml", "application/javascript",
-            "text/javascript", "application/wasm", "application/x-protobuf", "application/protobuf", "font/ttf", "image/bmp",
+            "text/html",
+            "TEXT/event-stream",
+            "text/css;charset=utf-8",
+            "application/json",
+            "application/JSON ; a=b",
+            "application/problem+json",
+            "application/xml",
+            "application/atom+xml",
+            "image/svg+xml",
+            "application/javascript",
+            "text/javascript",
+            "application/wasm",
+            "application/x-protobuf",
+            "application/protobuf",
+            "font/ttf",
+            "image/bmp",
         ] {
             assert!(is_compressible(good), "{good}");
         }
         for bad in [
-            "", "text", "application/octet-stream", "image/png", "image/jpeg", "video/mp4", "application/zip", "font/woff2",
-            "application/gzip", "application/grpc", "application/grpc+proto", "multipart/byteranges", "application/pdf",
-            "application/jsonx", "textual/plain", "application/+jso",
+            "",
+            "text",
+            "application/octet-stream",
+            "image/png",
+            "image/jpeg",
+            "video/mp4",
+            "application/zip",
+            "font/woff2",
+            "application/gzip",
+            "application/grpc",
+            "application/grpc+proto",
+            "multipart/byteranges",
+            "application/pdf",
+            "application/jsonx",
+            "textual/plain",
+            "application/+jso",
         ] {
             assert!(!is_compressible(bad), "{bad}");
         }
@@ -184,7 +212,8 @@ mod tests {
     #[test]
     fn what_may_be_coded_and_what_may_not() {
         let limits = Limits::DEFAULT.with(Limit::EncodeFromBytes, 100).expect("in range");
-        let may = |status, more: &[(&str, &str)], length| is_codable(status, &[&[TEXT], more].concat(), length, &limits);
+        let may =
+            |status, more: &[(&str, &str)], length| is_codable(status, &[&[TEXT], more].concat(), length, &limits);
         for status in [200, 201, 203, 207, 400, 404, 500, 503] {
             assert!(may(status, &[], None) && may(status, &[], Some(100)) && !may(status, &[], Some(99)), "{status}");
         }

@@ -102,7 +102,12 @@ macro_rules! carries {
             Self::finish(self, out)
         }
 
-        fn trailers(&mut self, out: &mut OutboxMut<'_>, limits: &Limits, fields: &[(&str, &str)]) -> Result<(), Misuse> {
+        fn trailers(
+            &mut self,
+            out: &mut OutboxMut<'_>,
+            limits: &Limits,
+            fields: &[(&str, &str)],
+        ) -> Result<(), Misuse> {
             Self::trailers(self, out, limits, fields)
         }
     };
@@ -369,7 +374,8 @@ impl Coders {
     /// Heap bytes.
     pub(crate) fn retained_bytes(&self) -> usize {
         let all = self.active.iter().chain(&self.spare);
-        (self.active.capacity() + self.spare.capacity()) * size_of::<Coder>() + all.map(Coder::retained_bytes).sum::<usize>()
+        (self.active.capacity() + self.spare.capacity()) * size_of::<Coder>()
+            + all.map(Coder::retained_bytes).sum::<usize>()
     }
 
     /// What is left of the pool, not counting the spare coder.
@@ -424,7 +430,8 @@ impl Coders {
             coder.staged.truncate(STAGE);
             coder.staged.shrink_to_fit();
         }
-        if coder.encoder.coding() != Coding::Brotli && self.spare.is_empty() && self.spare.try_reserve_exact(1).is_ok() {
+        if coder.encoder.coding() != Coding::Brotli && self.spare.is_empty() && self.spare.try_reserve_exact(1).is_ok()
+        {
             self.spare.push(coder);
         }
     }

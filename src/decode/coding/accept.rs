@@ -141,7 +141,8 @@ fn weight(text: &[u8]) -> Option<u16> {
     if !matches!(whole, b'0' | b'1') || !decimals.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let thousandths = [100, 10, 1].into_iter().zip(decimals).map(|(by, &digit)| by * u16::from(digit - b'0')).sum::<u16>();
+    let thousandths =
+        [100, 10, 1].into_iter().zip(decimals).map(|(by, &digit)| by * u16::from(digit - b'0')).sum::<u16>();
     let weight = u16::from(whole - b'0') * 1_000 + thousandths;
     (weight <= 1_000).then_some(weight)
 }
@@ -210,8 +211,24 @@ mod tests {
     #[test]
     fn a_malformed_member_says_nothing() {
         for member in [
-            "gzip;", "gzip;q", "gzip;q=", "gzip;q=2", "gzip;q=1.001", "gzip;q=0.0001", "gzip;q=-1", "gzip;q=.5", "gzip;q=00",
-            "gzip;q=1,5", "gzip;q =1", "gzip;q= 1", "gzip;level=9", "gzip;q=1;q=0", "gz ip", "g\u{e9}", ";q=1", "gzip q=0",
+            "gzip;",
+            "gzip;q",
+            "gzip;q=",
+            "gzip;q=2",
+            "gzip;q=1.001",
+            "gzip;q=0.0001",
+            "gzip;q=-1",
+            "gzip;q=.5",
+            "gzip;q=00",
+            "gzip;q=1,5",
+            "gzip;q =1",
+            "gzip;q= 1",
+            "gzip;level=9",
+            "gzip;q=1;q=0",
+            "gz ip",
+            "g\u{e9}",
+            ";q=1",
+            "gzip q=0",
         ] {
             // `q=1,5` is a good member and a coding named 5.
             let alone = if member == "gzip;q=1,5" { Some(Gzip) } else { Some(Identity) };
