@@ -271,7 +271,7 @@ fn answers() -> impl Strategy<Value = Answer> {
     (ways(), content, prop::option::of(0..5u8)).prop_map(|(how, mut content, more)| {
         if matches!(how, How::Text | How::Json) {
             content.truncate(600); // what any outbox takes
-            content = content.repeat(2).chars().take(1_000).collect();
+            content = content.repeat(2).chars().take(700).collect();
         }
         let answer = Answer::new(how, content);
         match more {
