@@ -5,6 +5,7 @@ use crate::page::Site;
 use crate::routes::Visitor;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use vestibule::decode::coding::Coding;
 use vestibule::{Limit, Limits};
 use vestibule_std::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use vestibule_std::tls::{TlsConfig, TlsError, from_pem, log_keys, server_config};
@@ -35,6 +36,7 @@ pub(crate) fn run(options: &Serve) -> Result<(), String> {
         .http(options.http)
         .https(options.https, TlsConfig::new(tls))
         .limits(limits)
+        .codings(if options.compress { &[Coding::Zstd, Coding::Gzip] } else { &[] })
         .workers(options.workers)
         .signals(true)
         .service(move |peer| Visitor::new(for_visitors.clone(), peer.addr))
@@ -86,6 +88,7 @@ pub(crate) fn examples(http: SocketAddr, https: SocketAddr) -> Vec<String> {
             "echo '{{\"n\": 1}}' | gzip | curl -k https://{https}/inspect -H 'content-type: application/json' -H 'content-encoding: gzip' --data-binary @-"
         ),
         format!("curl -k https://{https}/echo -H 'content-type: text/plain' -d 'there and back'"),
+        format!("curl -si --compressed http://{http}/"),
         format!("curl -s http://{http}/bytes/1000000 | wc -c"),
     ]
 }
