@@ -138,6 +138,11 @@ fn gzip() {
 }
 
 #[test]
+fn encode() {
+    replay("encode", 2, 300, fuzzing::encode);
+}
+
+#[test]
 fn json() {
     replay("json", 0, 6_000, fuzzing::json);
 }

@@ -8,8 +8,8 @@ use brotli::enc::{Allocator, BrotliAlloc, SliceWrapper, SliceWrapperMut};
 
 use super::{Coded, EncodeFault, Flow};
 
-/// A window of 256 KiB: brotli's tables grow with it, responses gain little beyond.
-const WINDOW_BITS: i32 = 18;
+/// A window of 128 KiB: brotli's tables grow with it, responses gain little beyond.
+const WINDOW_BITS: i32 = 17;
 /// The quality at the default level; the next one needs twice the memory.
 const QUALITY: i32 = 4;
 /// The encoder at that quality and window, at most.

@@ -24,8 +24,6 @@ const LEAST_MATCH: usize = 5;
 /// Magic number; a descriptor that announces neither size nor checksum; a window of 128 KiB (RFC 8878 §3.1.1.1).
 const HEADER: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
 
-/// What ruzstd keeps between blocks: its default and its last tables.
-const TABLES: usize = 65_536;
 /// The engine and ruzstd's buffers for the time of a block, at most.
 pub(super) const BOUND: usize = 768 << 10;
 
@@ -70,6 +68,11 @@ impl History {
         history.space.try_reserve_exact(BLOCK + 1).map_err(no_memory)?;
         history.matches.try_reserve_exact(BLOCK / LEAST_MATCH + 1).map_err(no_memory)?;
         Ok(history)
+    }
+
+    fn retained_bytes(&self) -> usize {
+        let bytes = self.bytes.capacity() + self.space.capacity();
+        bytes + self.places.capacity() * size_of::<u32>() + self.matches.capacity() * size_of::<Match>()
     }
 
     fn clear(&mut self) {
@@ -197,7 +200,7 @@ impl Matcher for History {
 }
 
 pub(super) struct Engine {
-    compressor: FrameCompressor<Source, Vec<u8>, History>,
+    history: History,
     /// Content of the block that fills up.
     block: Vec<u8>,
     /// Coded, and not yet given, from `at` on.
@@ -213,14 +216,11 @@ impl Engine {
         let mut coded = Vec::new();
         coded.try_reserve_exact(BLOCK + 64).map_err(|_| EncodeFault::NoMemory)?;
         coded.extend_from_slice(&HEADER);
-        let compressor = FrameCompressor::new_with_matcher(History::new()?, CompressionLevel::Fastest);
-        Ok(Engine { compressor, block, coded, at: 0, ended: false })
+        Ok(Engine { history: History::new()?, block, coded, at: 0, ended: false })
     }
 
     pub(super) fn reset(&mut self) {
-        let mut history = self.compressor.replace_matcher(History::default());
-        history.clear();
-        self.compressor.replace_matcher(history);
+        self.history.clear();
         self.block.clear();
         self.coded.clear();
         self.coded.extend_from_slice(&HEADER);
@@ -228,8 +228,7 @@ impl Engine {
     }
 
     pub(super) fn retained_bytes(&self) -> usize {
-        let history = HISTORY + PLACES * size_of::<u32>() + BLOCK + 1 + (BLOCK / LEAST_MATCH + 1) * size_of::<Match>();
-        history + self.block.capacity() + self.coded.capacity() + TABLES
+        self.history.retained_bytes() + self.block.capacity() + self.coded.capacity()
     }
 
     pub(super) fn step(&mut self, input: &[u8], flow: Flow, output: &mut [u8]) -> Result<Coded, EncodeFault> {
@@ -270,12 +269,15 @@ impl Engine {
             self.coded.extend_from_slice(&[u8::from(last), 0, 0]); // a raw block of nothing
             return Ok(());
         }
-        let content = core::mem::take(&mut self.block);
-        self.compressor.set_source(Source { content, at: 0 });
-        self.compressor.set_drain(core::mem::take(&mut self.coded));
-        self.compressor.compress();
-        self.block = self.compressor.take_source().map(|source| source.content).unwrap_or_default();
-        self.coded = self.compressor.take_drain().unwrap_or_default();
+        // A compressor for each block: its tables are as large as the content makes them, and only ours are counted.
+        let history = core::mem::take(&mut self.history);
+        let mut compressor = FrameCompressor::new_with_matcher(history, CompressionLevel::Fastest);
+        compressor.set_source(Source { content: core::mem::take(&mut self.block), at: 0 });
+        compressor.set_drain(core::mem::take(&mut self.coded));
+        compressor.compress();
+        self.block = compressor.take_source().map(|source| source.content).unwrap_or_default();
+        self.coded = compressor.take_drain().unwrap_or_default();
+        self.history = compressor.replace_matcher(History::default());
         self.block.clear();
         let length = block_length(&self.coded).ok_or(EncodeFault::Broken)?;
         self.coded.truncate(HEADER.len() + length);
