@@ -212,9 +212,13 @@ const TEXT: &[u8] = &[b'a'; 8_000];
 fn encoders_say_what_they_hold() {
     use vestibule::decode::coding::{Coding, Encoder, Flow};
     let all = [Coding::Gzip, Coding::Deflate, Coding::Zstd, Coding::Brotli];
-    let content = noise(300_000).iter().map(|b| b % 32 + 64).collect::<Vec<u8>>();
+    let letters = noise(300_000).iter().map(|b| b % 32 + 64).collect::<Vec<u8>>();
+    let words =
+        letters.chunks(7).flat_map(|word| [&word[..word.len().min(usize::from(word[0] % 8))], b" the of "].concat());
+    let contents = [letters.clone(), words.collect(), vec![b'a'; 300_000], noise(300_000)];
     let mut room = vec![0; 65_536];
-    for coding in all.into_iter().filter(|c| c.is_encodable()) {
+    let codings = all.into_iter().filter(|c| c.is_encodable());
+    for (coding, content) in codings.flat_map(|coding| contents.iter().map(move |content| (coding, content))) {
         let base = LIVE.with(Cell::get);
         PEAK.with(|peak| peak.set(base));
         let mut encoder = Encoder::new(coding).expect("memory");

@@ -8,12 +8,12 @@ use brotli::enc::{Allocator, BrotliAlloc, SliceWrapper, SliceWrapperMut};
 
 use super::{Coded, EncodeFault, Flow};
 
-/// A window of 128 KiB: brotli's tables grow with it, responses gain little beyond.
-const WINDOW_BITS: i32 = 17;
-/// The quality at the default level; the next one needs twice the memory.
+/// A window of 64 KiB: brotli's tables grow with it, and all of an encoder is to fit the pool of a connection as it is by default.
+const WINDOW_BITS: i32 = 16;
+/// The quality at the default level.
 const QUALITY: i32 = 4;
 /// The encoder at that quality and window, at most.
-pub(super) const BOUND: usize = 2_000_000;
+pub(super) const BOUND: usize = 2_080_000;
 
 /// Memory of the encoder.
 #[derive(Debug, Default)]

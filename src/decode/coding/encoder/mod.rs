@@ -104,7 +104,7 @@ const ZLIB_HEADER: &[u8] = &[0x78, 0x9c];
 /// |---|---|---|---|
 /// | `gzip`, `deflate` | miniz_oxide | 310 KiB | the same memory, nothing allocated |
 /// | `zstd` | ruzstd, with a matcher of our own | 300 KiB and as much for the time of a block | the same, but for that |
-/// | `br` | brotli, window of 128 KiB | 1.9 MiB | allocated anew |
+/// | `br` | brotli, window of 64 KiB | 2 MiB | allocated anew |
 ///
 /// ```
 /// use vestibule::decode::coding::{Coding, Encoder, Flow};
