@@ -503,7 +503,7 @@ impl<'t> Turn<'t> {
     /// There is nothing else to do: what handlers wrote and an encoder keeps goes out. True: some did.
     #[cfg(feature = "alloc")]
     fn flush_coders(&mut self) -> bool {
-        let Some(id) = self.core.coders.as_mut().and_then(crate::coded::Coders::to_flush) else { return false };
+        let Some(id) = self.core.coders.as_mut().and_then(crate::coded::Coders::next_flush) else { return false };
         self.pump(id);
         true
     }

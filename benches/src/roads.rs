@@ -14,6 +14,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+mod encoding;
 mod h2;
 mod measure;
 mod plain;
@@ -22,7 +23,8 @@ mod tls;
 use measure::{Effort, Group};
 
 fn main() {
-    let groups: Vec<Group> = [plain::groups(), h2::groups(), tls::groups()].into_iter().flatten().collect();
+    let groups: Vec<Group> =
+        [plain::groups(), h2::groups(), tls::groups(), encoding::groups()].into_iter().flatten().collect();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, group, case, n] = &arguments[..]
         && flag == "--count"

@@ -450,7 +450,7 @@ impl Coders {
     }
 
     /// Some content should be flushed, as nobody else will push it out: the exchange that it belongs to.
-    pub(crate) fn to_flush(&mut self) -> Option<u64> {
+    pub(crate) fn next_flush(&mut self) -> Option<u64> {
         let keeps = |coder: &&mut Coder| coder.dirty && !coder.ended && !coder.wants && coder.flow == Flow::More;
         let coder = self.active.iter_mut().find(keeps)?;
         (coder.flow, coder.settled) = (Flow::Flush, false);
