@@ -1,6 +1,8 @@
 //! In: the caller's choices. Out: one value that every connection of a server shares.
 
 use crate::base::{Limit, Limits};
+#[cfg(feature = "alloc")]
+use crate::decode::coding::Coding;
 use crate::parse::h1::send::RESERVE;
 
 /// The choices that connections share: behind an `Arc`, or `&'static` without an allocator.
@@ -15,6 +17,8 @@ pub struct Config {
     limits: Limits,
     coded: bool,
     http2: bool,
+    #[cfg(feature = "alloc")]
+    codings: &'static [Coding],
     #[cfg(feature = "tls")]
     tls: Option<crate::decrypt::TlsConfig>,
 }
@@ -27,6 +31,8 @@ impl Config {
             limits,
             coded: false,
             http2: cfg!(feature = "alloc"),
+            #[cfg(feature = "alloc")]
+            codings: &[],
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -49,6 +55,35 @@ impl Config {
     pub const fn without_http2(mut self) -> Config {
         self.http2 = false;
         self
+    }
+
+    /// Responses are coded with the first of these that their clients accept (RFC 9110 §12.5.3), in the server's order of preference; what
+    /// this build cannot encode is passed over. Off without this.
+    ///
+    /// A response is coded if its status lets it have content, all of it (not 204, 205, 206, 304); if its Content-Type is text, JSON, XML or
+    /// something else that gets smaller; if it is at least `encode_from_bytes` long, or of a length that nobody knows; and unless
+    /// its fields say Content-Encoding (it is coded already), Content-Range, `Cache-Control: no-transform`, or a digest of the
+    /// content. The machine then says Content-Encoding and `Vary: Accept-Encoding`, and makes a strong ETag weak. Content-Length is that of the coded
+    /// content if this is short, else the content is streamed. HEAD is answered alike. A client that forbids everything, `identity` too, gets
+    /// the content as it is. What is written by and by is flushed at the end of a turn.
+    ///
+    /// Encoders take `encoder_pool_bytes` of a connection at most; a response that finds no room is sent as it is. Who reflects
+    /// what a client sent beside a secret should code neither: the length of coded content tells what of them is the same.
+    ///
+    /// ```
+    /// use vestibule::decode::coding::Coding;
+    /// use vestibule::{Config, Limits};
+    /// static CONFIG: Config = Config::new(Limits::DEFAULT).with_response_codings(&[Coding::Zstd, Coding::Gzip]);
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub const fn with_response_codings(mut self, codings: &'static [Coding]) -> Config {
+        self.codings = codings;
+        self
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(crate) const fn response_codings(&self) -> &'static [Coding] {
+        self.codings
     }
 
     /// The limits in force.
@@ -114,7 +149,11 @@ impl Config {
         };
         #[cfg(not(feature = "alloc"))]
         let (many, http2) = (false, 0);
-        crate::connection::STATE_BYTES + crate::delivery::bound_bytes(&self.limits, many) + tls + http2
+        #[cfg(feature = "alloc")]
+        let coders = crate::coded::bound_bytes(self);
+        #[cfg(not(feature = "alloc"))]
+        let coders = 0;
+        crate::connection::STATE_BYTES + crate::delivery::bound_bytes(&self.limits, many) + tls + http2 + coders
     }
 }
 

@@ -97,6 +97,9 @@ pub(crate) struct Core {
     pub(crate) engine: Engine,
     pub(crate) exchanges: Exchanges,
     pub(crate) delivery: Delivery,
+    /// Of responses that are coded, if any are to be.
+    #[cfg(feature = "alloc")]
+    pub(crate) coders: Option<crate::coded::Coders>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<crate::decrypt::Tls>,
     #[cfg(feature = "tls")]
@@ -192,7 +195,11 @@ impl<C: Deref<Target = Config>> Connection<C> {
         let tls = self.core.tls.as_ref().map_or(0, crate::decrypt::Tls::retained_bytes);
         #[cfg(not(feature = "tls"))]
         let tls = 0;
-        STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes()
+        #[cfg(feature = "alloc")]
+        let coders = self.core.coders.as_ref().map_or(0, crate::coded::Coders::retained_bytes);
+        #[cfg(not(feature = "alloc"))]
+        let coders = 0;
+        STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes() + coders
     }
 
     /// Frees what is only kept for the next request: decoders and gather buffers. For connections that go idle.
@@ -225,7 +232,7 @@ impl<C: Deref<Target = Config>> Connection<C> {
 
 impl Core {
     pub(crate) fn new(config: &Config, now: Instant) -> Core {
-        #[cfg(not(feature = "tls"))]
+        #[cfg(not(any(feature = "alloc", feature = "tls")))]
         let _ = config;
         Core {
             pace: Pace::new(now),
@@ -234,6 +241,8 @@ impl Core {
             engine: Engine::H1(h1::Receiver::new()),
             exchanges: Exchanges::H1(One::default()),
             delivery: Delivery::default(),
+            #[cfg(feature = "alloc")]
+            coders: crate::coded::Coders::of(config),
             #[cfg(feature = "tls")]
             tls: config.tls().map(crate::decrypt::Tls::new),
             #[cfg(feature = "tls")]
@@ -290,6 +299,10 @@ impl Core {
         self.delivery.over();
         self.delivery.shed();
         #[cfg(feature = "alloc")]
+        if let Some(coders) = &mut self.coders {
+            coders.clear();
+        }
+        #[cfg(feature = "alloc")]
         if let Exchanges::H2(streams) = &self.exchanges
             && streams.is_empty()
         {
@@ -301,9 +314,18 @@ impl Core {
     pub(crate) fn shed(&mut self) {
         self.delivery.shed();
         #[cfg(feature = "alloc")]
+        self.shed_coders();
+        #[cfg(feature = "alloc")]
         if let Some((h2, streams)) = self.h2() {
             h2.shed(streams.is_empty());
             streams.shed();
+        }
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(crate) fn shed_coders(&mut self) {
+        if let Some(coders) = &mut self.coders {
+            coders.shed();
         }
     }
 
@@ -326,7 +348,7 @@ impl Core {
     /// An exchange that a handler may still answer.
     pub(crate) fn is_open(&mut self, id: Id) -> bool {
         match &mut self.exchanges {
-            Exchanges::H1(one) => one.get(id.0).is_some_and(|x| !x.is_answered()),
+            Exchanges::H1(one) => one.get(id.0).is_some_and(|x| !x.is_answered() && !x.shared.ended),
             #[cfg(feature = "alloc")]
             Exchanges::H2(streams) => streams.is_open(id.0),
             #[cfg(all(test, feature = "alloc"))]

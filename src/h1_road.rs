@@ -4,6 +4,8 @@ use crate::base::{Limit, Rule, Violation};
 use crate::connection::{Core, End, Engine};
 use crate::decode::coding::Coding;
 use crate::delivery::{Stage, whole_cap};
+#[cfg(feature = "alloc")]
+use crate::event::Fields;
 use crate::event::{Lent, Raw};
 use crate::parse::h1::state::{H1Exchange, Sending};
 use crate::parse::h1::{Facts, HeadSpans, Item, send};
@@ -136,7 +138,8 @@ impl Turn<'_> {
         }
         if x.shared.starved {
             x.shared.starved = false;
-            return Some(Step::Event(Raw::Writable { id: x.shared.id }));
+            let id = x.shared.id;
+            return Some(if self.pump(id) { Step::Event(Raw::Writable { id }) } else { Step::Again });
         }
         if x.sending == Sending::Tunnel {
             x.shared.received = true;
@@ -199,8 +202,16 @@ impl Turn<'_> {
         self.core.stats.requests += 1;
         let id = self.core.stats.requests;
         let close = self.core.draining || self.core.pace.is_old(limits) || id >= limits.get(Limit::ConnectionRequests);
+        #[cfg(feature = "alloc")]
+        let offer = crate::coded::offer(self.config, Fields::new(spans.fields.of(self.inbox.plain())));
         if let Some(one) = self.core.one() {
-            one.current = Some(H1Exchange::new(id, facts, spans.version, close));
+            let exchange = one.current.insert(H1Exchange::new(id, facts, spans.version, close));
+            #[cfg(feature = "alloc")]
+            {
+                exchange.shared.offer = offer;
+            }
+            #[cfg(not(feature = "alloc"))]
+            let _ = exchange;
         }
         self.core.skipped = 0;
         if has_body {

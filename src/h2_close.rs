@@ -81,6 +81,7 @@ impl Turn<'_> {
         if streams.is_empty() {
             h2.shed(true); // nothing has happened for a while: what a crowd needed goes back (M-12)
             streams.shed();
+            self.core.shed_coders();
             return Step::Again;
         }
         let blocked = streams.ledger.connection().open() == 0;

@@ -8,7 +8,7 @@ use crate::base::{Instant, Limit, Rule, Violation};
 use crate::connection::{Core, Engine};
 use crate::decode::coding::{ACCEPT, Coding, Decoder};
 use crate::delivery::Delivery;
-use crate::event::{Lent, Raw};
+use crate::event::{Fields, Lent, Raw};
 use crate::h2_close::{Goodbye, arm, watch_stall};
 use crate::parse::h2::{
     self, At, CANCEL, Item, NO_ERROR, REFUSED_STREAM, Sending, State, Stream, Streams, may_read_on, put_reset,
@@ -309,7 +309,8 @@ impl Turn<'_> {
         streams.touch(slot);
         let mut at = streams.at(slot)?;
         let id = at.stream.shared.id;
-        Some(if at.serve(&mut self.outbox) { Step::Event(Raw::Writable { id }) } else { Step::Again })
+        let asks = at.serve(&mut self.outbox) && self.pump(id);
+        Some(if asks { Step::Event(Raw::Writable { id }) } else { Step::Again })
     }
 
     /// There is no more input now.
@@ -340,7 +341,7 @@ impl Turn<'_> {
         if self.core.stats.requests >= limits.get(Limit::ConnectionRequests) || self.core.pace.is_old(limits) {
             self.core.draining = true;
         }
-        let decodes = self.config.decodes();
+        let (decodes, config) = (self.config.decodes(), self.config);
         let offset = self.core.offset;
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         if has_body && facts.coding_lines > 0 && decodes {
@@ -358,8 +359,12 @@ impl Turn<'_> {
                 }
             }
         }
+        let offer = crate::coded::offer(config, Fields::new(complete.spans.fields.of(&h2.receiver.section.lines)));
         let Some(slot) = streams.slot_of(number) else { return Step::Again };
         streams.touch(slot);
+        if let Some(stream) = streams.by_slot(slot) {
+            stream.shared.offer = offer;
+        }
         if !ends {
             arm(streams, limits);
         }
@@ -520,9 +525,14 @@ impl Turn<'_> {
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         let Some(stream) = streams.stream(number) else { return Step::Again };
         let (id, tag, small) = (stream.shared.id, stream.shared.tag, stream.small);
-        let tell = !(stream.shared.aborted || stream.is_answered() || stream.sending == Sending::Done);
+        let done = stream.is_answered() || stream.sending == Sending::Done || stream.shared.ended;
+        let tell = !(stream.shared.aborted || done);
         h2.receiver.guard.taken(small);
         h2.receiver.forget(number);
+        if let Some(coders) = &mut self.core.coders {
+            coders.release(id); // M-12
+        }
+        let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         if let Some(slot) = streams.close(number) {
             let pooled = h2.end_intake(slot);
             streams.ledger.ungather(pooled);

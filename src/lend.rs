@@ -13,8 +13,10 @@ impl Turn<'_> {
     pub(crate) fn lend(&mut self, raw: Raw) -> Event<'_> {
         let limits = self.config.limits();
         #[cfg(feature = "tls")]
-        let Core { engine, delivery, exchanges, tls, choice, .. } = &mut *self.core;
-        #[cfg(not(feature = "tls"))]
+        let Core { engine, delivery, exchanges, coders, tls, choice, .. } = &mut *self.core;
+        #[cfg(all(feature = "alloc", not(feature = "tls")))]
+        let Core { engine, delivery, exchanges, coders, .. } = &mut *self.core;
+        #[cfg(not(feature = "alloc"))]
         let Core { engine, delivery, exchanges, .. } = &mut *self.core;
         let plain = self.inbox.plain();
         #[cfg(feature = "alloc")]
@@ -43,7 +45,14 @@ impl Turn<'_> {
         #[cfg(not(feature = "alloc"))]
         let _ = delivery;
         let out = self.outbox.reborrow(RESERVE);
-        let reply = |id: u64, exchanges| Reply { id: Id(id), exchanges, out, limits };
+        let reply = |id: u64, exchanges| Reply {
+            id: Id(id),
+            exchanges,
+            out,
+            limits,
+            #[cfg(feature = "alloc")]
+            coders: coders.as_mut(),
+        };
         match raw {
             #[cfg(feature = "tls")]
             Raw::Hello => {

@@ -28,6 +28,8 @@
 extern crate alloc;
 
 mod base;
+#[cfg(feature = "alloc")]
+mod coded;
 mod config;
 mod connection;
 pub mod decode;

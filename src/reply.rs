@@ -1,6 +1,10 @@
 //! What goes back: the handle of one exchange. Every event of an exchange carries one, and `Turn::reply` finds it later.
 
 use crate::base::{Limits, Misuse};
+#[cfg(feature = "alloc")]
+use crate::coded::{Carrier, Coders, Edited, Pumped, Scratch, is_codable};
+#[cfg(feature = "alloc")]
+use crate::decode::coding::Coding;
 use crate::decode::json;
 use crate::parse::h1::state::One;
 use crate::parse::{Content, Exchange, Expect, Id};
@@ -26,6 +30,23 @@ impl Exchanges {
             #[cfg(all(test, feature = "alloc"))]
             Exchanges::H3Model(streams) => streams.get(id).map(|x| &mut x.shared),
         }
+    }
+}
+
+/// What is coded of an exchange goes on. `None`: it is not coded.
+#[cfg(feature = "alloc")]
+pub(crate) fn pump(
+    coders: &mut Coders,
+    exchanges: &mut Exchanges,
+    id: u64,
+    out: &mut OutboxMut<'_>,
+    limits: &Limits,
+) -> Option<Pumped> {
+    match exchanges {
+        Exchanges::H1(one) => coders.pump(id, one.get(id)?, out, limits),
+        Exchanges::H2(streams) => coders.pump(id, &mut streams.get(id)?, out, limits),
+        #[cfg(test)]
+        Exchanges::H3Model(streams) => coders.pump(id, streams.get(id)?, out, limits),
     }
 }
 
@@ -76,6 +97,20 @@ pub struct Reply<'a> {
     pub(crate) exchanges: &'a mut Exchanges,
     pub(crate) out: OutboxMut<'a>,
     pub(crate) limits: &'a Limits,
+    /// `None`: responses are not coded.
+    #[cfg(feature = "alloc")]
+    pub(crate) coders: Option<&'a mut Coders>,
+}
+
+/// What the machine does about the coding of a response.
+#[cfg(feature = "alloc")]
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Plan {
+    /// Nothing.
+    AsIs,
+    /// It says that other clients may have got it coded.
+    Varies,
+    Coded(Coding),
 }
 
 impl Reply<'_> {
@@ -148,11 +183,26 @@ impl Reply<'_> {
     /// The final response: its head, all or nothing, and as much of `Content::Whole` as there is room for. Says how much; the
     /// rest is for [`Reply::write`] when `Writable` comes. A response to HEAD, and 204 and 304, take content and send none.
     ///
-    /// Content-Length, Transfer-Encoding and Connection are the machine's own; Date is the caller's.
+    /// Content-Length, Transfer-Encoding and Connection are the machine's own; Date is the caller's. Where the configuration
+    /// says so the content is coded ([`Config::with_response_codings`](crate::Config)); what is counted here, and in `write`, is the content
+    /// that was given.
     ///
     /// # Errors
     /// Nothing was written; see [`Misuse`].
     pub fn respond(&mut self, status: u16, fields: &[(&str, &str)], content: Content<'_>) -> Result<usize, Misuse> {
+        #[cfg(feature = "alloc")]
+        if self.coders.is_some() {
+            return self.respond_by_plan(status, fields, content);
+        }
+        self.respond_as_it_is(status, fields, content)
+    }
+
+    fn respond_as_it_is(
+        &mut self,
+        status: u16,
+        fields: &[(&str, &str)],
+        content: Content<'_>,
+    ) -> Result<usize, Misuse> {
         let limits = self.limits;
         dispatch!(self, |x, out| x.respond(out, limits, status, fields, content))
     }
@@ -162,6 +212,13 @@ impl Reply<'_> {
     /// # Errors
     /// Nothing was taken; see [`Misuse`].
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Misuse> {
+        #[cfg(feature = "alloc")]
+        if let Some(coders) = self.coders.as_deref_mut()
+            && coders.has(self.id.0)
+        {
+            let (id, limits) = (self.id.0, self.limits);
+            return dispatch!(self, |x, out| x.with(|x| coders.write(id, x, out, limits, bytes))).unwrap_or(Ok(0));
+        }
         dispatch!(self, |x, out| x.write(out, bytes))
     }
 
@@ -170,14 +227,23 @@ impl Reply<'_> {
     /// # Errors
     /// See [`Misuse`].
     pub fn finish(&mut self) -> Result<(), Misuse> {
+        #[cfg(feature = "alloc")]
+        if let Some(said) = self.finish_coded(None) {
+            return said;
+        }
         dispatch!(self, |x, out| x.finish(out))
     }
 
     /// Ends streamed content with a trailer section (RFC 9110 §6.5).
     ///
     /// # Errors
-    /// Nothing was written; see [`Misuse`].
+    /// Nothing was written; see [`Misuse`]. Behind content that is coded, trailers have to fit `reply_room_bytes`:
+    /// [`Misuse::HeadTooLarge`].
     pub fn trailers(&mut self, fields: &[(&str, &str)]) -> Result<(), Misuse> {
+        #[cfg(feature = "alloc")]
+        if let Some(said) = self.finish_coded(Some(fields)) {
+            return said;
+        }
         let limits = self.limits;
         dispatch!(self, |x, out| x.trailers(out, limits, fields))
     }
@@ -205,10 +271,23 @@ impl Reply<'_> {
     /// # Errors
     /// As [`Reply::text`].
     pub fn whole(&mut self, status: u16, content_type: &str, bytes: &[u8]) -> Result<(), Misuse> {
+        let fields = [("content-type", content_type)];
+        #[cfg(feature = "alloc")]
+        let plan = self.plan(status, &fields, Some(bytes.len() as u64));
+        #[cfg(feature = "alloc")]
+        if let (Plan::Coded(coding), Some(coders)) = (plan, self.coders.as_deref_mut())
+            && coders.prepare(self.id.0, coding, self.limits, bytes)
+        {
+            return self.respond_prepared(status, &fields, coding);
+        }
         if bytes.len() + content_type.len() + SHORT_HEAD > self.out.room() || bytes.len() > self.takes(true)? {
             return Err(Misuse::NoRoom);
         }
-        self.respond(status, &[("content-type", content_type)], Content::Whole(bytes)).map(|_| ())
+        #[cfg(feature = "alloc")]
+        if plan != Plan::AsIs {
+            return self.respond_varying(status, &fields, Content::Whole(bytes)).map(|_| ());
+        }
+        self.respond_as_it_is(status, &fields, Content::Whole(bytes)).map(|_| ())
     }
 
     /// A value as JSON, complete, written straight into the outbox as [`to_slice`](crate::decode::json::to_slice) does it.
@@ -250,15 +329,40 @@ impl Reply<'_> {
                 return self.whole(status, content_type, short.get(..n).unwrap_or_default());
             }
         }
-        let Reply { id, exchanges, out, limits } = self;
+        let fields = [("content-type", content_type)];
+        #[cfg(feature = "alloc")]
+        let plan = self.plan(status, &fields, None);
+        #[cfg(feature = "alloc")]
+        if let Plan::Coded(coding) = plan
+            && self.fill_coded(coding, &write)
+        {
+            return self.respond_prepared(status, &fields, coding);
+        }
+        #[cfg(feature = "alloc")]
+        let varies = plan != Plan::AsIs;
+        let Reply { id, exchanges, out, limits, .. } = self;
         let mut outcome = Ok(true);
         let fits = out.put_behind(SHORT_HEAD, write, |out, len| {
-            let mut reply = Reply { id: *id, exchanges, out, limits };
+            let mut reply = Reply {
+                id: *id,
+                exchanges,
+                out,
+                limits,
+                #[cfg(feature = "alloc")]
+                coders: None,
+            };
+            let content = Content::Sized(len as u64);
             let before = reply.set_whole(true);
             outcome = reply
                 .takes(false)
                 .and_then(|most| if len > most { Err(Misuse::NoRoom) } else { Ok(()) })
-                .and_then(|()| reply.respond(status, &[("content-type", content_type)], Content::Sized(len as u64)))
+                .and_then(|()| {
+                    #[cfg(feature = "alloc")]
+                    if varies && is_codable(status, &fields, Some(len as u64), limits) {
+                        return reply.respond_varying(status, &fields, content);
+                    }
+                    reply.respond_as_it_is(status, &fields, content)
+                })
                 .and_then(|_| reply.placed(len));
             reply.set_whole(before);
             match outcome {
@@ -286,6 +390,97 @@ impl Reply<'_> {
     /// content is to be sent at all.
     fn placed(&mut self, len: usize) -> Result<bool, Misuse> {
         dispatch!(self, |x, out| x.placed(out, len))
+    }
+}
+
+/// Content that is coded on its way.
+#[cfg(feature = "alloc")]
+impl Reply<'_> {
+    /// What is to be done about a response with that status, these fields and content of that length.
+    fn plan(&mut self, status: u16, fields: &[(&str, &str)], length: Option<u64>) -> Plan {
+        if self.coders.is_none() {
+            return Plan::AsIs;
+        }
+        let offer = self.exchanges.shared(self.id.0).map_or(0, |x| x.offer);
+        match crate::coded::offered(offer) {
+            Some(coding) if is_codable(status, fields, length, self.limits) => match coding {
+                Coding::Identity => Plan::Varies,
+                coding => Plan::Coded(coding),
+            },
+            _ => Plan::AsIs,
+        }
+    }
+
+    fn respond_by_plan(&mut self, status: u16, fields: &[(&str, &str)], content: Content<'_>) -> Result<usize, Misuse> {
+        let length = match content {
+            Content::Whole(bytes) => Some(bytes.len() as u64),
+            Content::Sized(n) => Some(n),
+            Content::Streamed => None,
+        };
+        let coding = match self.plan(status, fields, length) {
+            Plan::AsIs => return self.respond_as_it_is(status, fields, content),
+            Plan::Varies => return self.respond_varying(status, fields, content),
+            Plan::Coded(coding) => coding,
+        };
+        let mut scratch = Scratch::new();
+        if let (Some(edited), Some(coders)) = (Edited::new(fields, coding, &mut scratch), self.coders.as_deref_mut()) {
+            let (id, limits) = (self.id.0, self.limits);
+            let said = dispatch!(self, |x, out| {
+                x.with(|x| coders.respond(id, coding, x, out, limits, status, edited.get(), content))
+            });
+            if let Some(said) = said {
+                return said;
+            }
+        }
+        self.respond_varying(status, fields, content)
+    }
+
+    /// As it is, but saying that it might have been coded.
+    fn respond_varying(&mut self, status: u16, fields: &[(&str, &str)], content: Content<'_>) -> Result<usize, Misuse> {
+        let mut scratch = Scratch::new();
+        match Edited::new(fields, Coding::Identity, &mut scratch) {
+            Some(edited) => self.respond_as_it_is(status, edited.get(), content),
+            None => self.respond_as_it_is(status, fields, content),
+        }
+    }
+
+    /// The head of content that was prepared, which follows by itself.
+    fn respond_prepared(&mut self, status: u16, fields: &[(&str, &str)], coding: Coding) -> Result<(), Misuse> {
+        let mut scratch = Scratch::new();
+        let (id, limits) = (self.id.0, self.limits);
+        let (Some(edited), Some(coders)) = (Edited::new(fields, coding, &mut scratch), self.coders.as_deref_mut())
+        else {
+            return Err(Misuse::HeadTooLarge); // two fields at most come here
+        };
+        let fields = edited.get();
+        dispatch!(self, |x, out| x.with(|x| coders.respond_prepared(id, x, out, limits, status, fields)))
+    }
+
+    /// Writes a body where the outbox has room, and codes it from there. False: it is not coded.
+    fn fill_coded(&mut self, coding: Coding, write: impl Fn(&mut [u8]) -> Option<usize>) -> bool {
+        let Reply { id, out, limits, coders: Some(coders), .. } = self else { return false };
+        let mut coded = false;
+        out.put_behind(
+            SHORT_HEAD,
+            |space| {
+                let n = write(space)?;
+                let content = space.get(..n)?;
+                coded = n as u64 >= limits.get(crate::Limit::EncodeFromBytes)
+                    && coders.prepare(id.0, coding, limits, content);
+                None // nothing of it stays there
+            },
+            |_, _| None,
+        );
+        coded
+    }
+
+    fn finish_coded(&mut self, trailers: Option<&[(&str, &str)]>) -> Option<Result<(), Misuse>> {
+        let coders = self.coders.as_deref_mut().filter(|coders| coders.has(self.id.0))?;
+        let (id, limits) = (self.id.0, self.limits);
+        let mut call = || -> Result<_, Misuse> {
+            dispatch!(self, |x, out| Ok(x.with(|x| coders.finish(id, x, out, limits, trailers))))
+        };
+        call().unwrap_or_else(|misuse| Some(Err(misuse)))
     }
 }
 

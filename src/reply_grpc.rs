@@ -72,8 +72,15 @@ impl Reply<'_> {
     /// Nothing was taken; see [`Misuse`].
     pub fn grpc_write(&mut self, framed: &[u8]) -> Result<usize, Misuse> {
         let reserve = self.out.reserve().saturating_add(TRAILERS);
-        let Reply { id, exchanges, limits, .. } = self;
-        Reply { id: *id, exchanges, out: self.out.reborrow(reserve), limits }.write(framed)
+        let mut reply = Reply {
+            id: self.id,
+            exchanges: self.exchanges,
+            out: self.out.reborrow(reserve),
+            limits: self.limits,
+            #[cfg(feature = "alloc")]
+            coders: self.coders.as_deref_mut(),
+        };
+        reply.write(framed)
     }
 
     /// Ends the messages with a status. `message` is for people; of its escaped form no more than 256 bytes are sent.

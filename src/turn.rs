@@ -106,6 +106,10 @@ impl<'t> Turn<'t> {
                     return Some(self.lend(raw));
                 }
                 Step::Pause(pause) => {
+                    #[cfg(feature = "alloc")]
+                    if self.flush_coders() {
+                        continue;
+                    }
                     self.pause = Some(pause);
                     return None;
                 }
@@ -125,6 +129,8 @@ impl<'t> Turn<'t> {
             exchanges: &mut self.core.exchanges,
             out: self.outbox.reborrow(RESERVE),
             limits: self.config.limits(),
+            #[cfg(feature = "alloc")]
+            coders: self.core.coders.as_mut(),
         })
     }
 
@@ -406,7 +412,7 @@ impl<'t> Turn<'t> {
         let mut answerable = violation.rule != Rule::ReaderTooSlow && violation.rule != Rule::IdleTimeout;
         if let Some(x) = self.core.current() {
             let (id, tag) = (x.shared.id, x.shared.tag);
-            let complete = x.is_answered();
+            let complete = x.is_answered() || x.shared.ended;
             answerable &= x.sending == crate::parse::h1::state::Sending::Waiting;
             if !complete && !x.shared.aborted {
                 x.shared.aborted = true;
@@ -478,6 +484,28 @@ impl<'t> Turn<'t> {
             return Step::Again;
         }
         Step::Pause(Pause::Input { want: 1 })
+    }
+
+    /// An exchange has its turn to write: what is coded of it goes first. True: its handler is to be asked for more.
+    pub(crate) fn pump(&mut self, id: u64) -> bool {
+        #[cfg(feature = "alloc")]
+        if let Some(coders) = &mut self.core.coders {
+            let mut out = self.outbox.reborrow(RESERVE);
+            let limits = self.config.limits();
+            let pumped = crate::reply::pump(coders, &mut self.core.exchanges, id, &mut out, limits);
+            return pumped.is_none_or(|pumped| pumped == crate::coded::Pumped::Writable);
+        }
+        #[cfg(not(feature = "alloc"))]
+        let _ = id;
+        true
+    }
+
+    /// There is nothing else to do: what handlers wrote and an encoder keeps goes out. True: some did.
+    #[cfg(feature = "alloc")]
+    fn flush_coders(&mut self) -> bool {
+        let Some(id) = self.core.coders.as_mut().and_then(crate::coded::Coders::next_flush) else { return false };
+        self.pump(id);
+        true
     }
 
     fn drop_input(&mut self) {

@@ -155,6 +155,11 @@ fn zstd() {
 }
 
 #[test]
+fn encode() {
+    replay("encode", 2, 300, fuzzing::encode);
+}
+
+#[test]
 fn json() {
     replay("json", 0, 6_000, fuzzing::json);
 }

@@ -104,6 +104,10 @@ impl Road {
                 Event::Request(mut request) => match request.head.path() {
                     "/whole" => drop(request.reply.expect(Expect::Whole { max: 1 << 20 })),
                     "/job" => drop(request.reply.expect(Expect::WholeByJob { max: 1 << 20 })),
+                    "/coded" => {
+                        let text = [("content-type", "text/plain")];
+                        request.reply.respond(200, &text, Content::Whole(TEXT)).expect("room for a head");
+                    }
                     "/flood" => {
                         let _ = request.reply.respond(200, &[], Content::Streamed);
                         while let Ok(n @ 1..) = request.reply.write(&[b'f'; 5000]) {
@@ -231,6 +235,74 @@ fn wires() -> Vec<(&'static str, Vec<u8>)> {
         ("a broken coding", post("/whole", coding, &[&gzip(&text)[..300], &[0xff; 5000]].concat())),
         ("a head that is too long", [b"GET / HTTP/1.1\r\n", &mib[..]].concat()),
     ]
+}
+
+/// What is coded, short enough to be taken at once.
+const TEXT: &[u8] = &[b'a'; 8_000];
+
+#[test]
+fn encoders_say_what_they_hold() {
+    use vestibule::decode::coding::{Coding, Encoder, Flow};
+    let all = [Coding::Gzip, Coding::Deflate, Coding::Zstd, Coding::Brotli];
+    let letters = noise(300_000).iter().map(|b| b % 32 + 64).collect::<Vec<u8>>();
+    let words =
+        letters.chunks(7).flat_map(|word| [&word[..word.len().min(usize::from(word[0] % 8))], b" the of "].concat());
+    let contents = [letters.clone(), words.collect(), vec![b'a'; 300_000], noise(300_000)];
+    let mut room = vec![0; 65_536];
+    let codings = all.into_iter().filter(|c| c.is_encodable());
+    for (coding, content) in codings.flat_map(|coding| contents.iter().map(move |content| (coding, content))) {
+        let base = LIVE.with(Cell::get);
+        PEAK.with(|peak| peak.set(base));
+        let mut encoder = Encoder::new(coding).expect("memory");
+        for flow in [Flow::More, Flow::Flush, Flow::Finish, Flow::More, Flow::Finish] {
+            let mut rest = &content[..];
+            loop {
+                let step = encoder.step(rest, flow, &mut room).expect("it goes on");
+                rest = &rest[step.consumed..];
+                let held = (LIVE.with(Cell::get) - base) as usize;
+                let said = encoder.retained_bytes();
+                assert!(held <= said && said <= held + held / 20 + 512, "{coding:?} holds {held}, and says {said}");
+                if step.done {
+                    break;
+                }
+            }
+            if flow == Flow::Finish {
+                encoder.reset(coding).expect("memory");
+            }
+        }
+        let most = (PEAK.with(Cell::get) - base) as usize;
+        println!("{coding:?}: {most} bytes at most");
+        assert!(most <= Encoder::bound_bytes(coding), "{coding:?}: {most}");
+        drop(encoder);
+        assert_eq!(LIVE.with(Cell::get), base);
+    }
+}
+
+#[test]
+fn coded_responses_hold_what_they_say_and_nothing_when_they_are_over() {
+    use vestibule::decode::coding::Coding;
+    for (name, codings) in [("gzip", &[Coding::Gzip][..]), ("zstd", &[Coding::Zstd]), ("br", &[Coding::Brotli])] {
+        if !codings.iter().all(|c| c.is_encodable()) {
+            continue;
+        }
+        let config = Arc::new(Config::new(Limits::DEFAULT).with_response_codings(codings));
+        let ask = format!("GET /coded HTTP/1.1\r\nhost: a\r\naccept-encoding: {name}\r\n\r\n").into_bytes();
+        let mut road = Road::new(&config, config.inbox_bytes());
+        road.feed(&ask);
+        let once = road.heap();
+        assert!(once > 0 || name == "br", "one is kept for the next response");
+        for _ in 0..20 {
+            road.feed(&ask);
+        }
+        assert_eq!((road.connection.stats().requests, road.heap()), (21, once), "{name}: no ratchet");
+        road.connection.shed();
+        road.check();
+        assert_eq!(road.heap(), 0, "{name}");
+        road.feed(&ask);
+        road.inbox.end();
+        road.feed(b"");
+        assert_eq!((road.pause, road.heap()), (Pause::Closed, 0), "{name}");
+    }
 }
 
 #[test]

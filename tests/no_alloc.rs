@@ -54,6 +54,11 @@ fn allocations(run: impl FnOnce()) -> u64 {
 
 static CONFIG: Config = Config::new(Limits::DEFAULT);
 
+const LONG: &str = match core::str::from_utf8(&[b'a'; 6_000]) {
+    Ok(text) => text,
+    Err(_) => panic!("ASCII"),
+};
+
 /// What a handler without an allocator does; bytes of the body that came.
 fn handle(event: Event<'_>, body: &mut usize) {
     match event {
@@ -66,6 +71,7 @@ fn handle(event: Event<'_>, body: &mut usize) {
             } else if !request.has_body {
                 match request.head.path() {
                     "/json" => request.reply.json(200, &[1, 2, 3]).expect("room"),
+                    "/long" => request.reply.text(200, LONG).expect("room"),
                     "/stream" => {
                         request.reply.inform(103, &[("link", "</x>")]).expect("room");
                         request.reply.respond(200, &[("trailer", "x-sum")], Content::Streamed).expect("room");
@@ -341,6 +347,25 @@ fn a_coded_body_costs_something_once() {
         }
         assert_eq!((road.body, road.connection.stats().requests), (6_200, 151));
     }
+}
+
+#[test]
+#[cfg(feature = "alloc")]
+fn a_response_that_is_coded_costs_something_once() {
+    use vestibule::decode::coding::Coding;
+    let wire = b"GET /long HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip, br\r\n\r\n".repeat(20);
+    let mut road = Road::new(Config::new(Limits::DEFAULT).with_response_codings(&[Coding::Gzip]));
+    let mut coded = 0;
+    assert!(allocations(|| road.feed(&wire, |_| {})) > 0, "the encoder");
+    for piece in [1, 50, wire.len()] {
+        let count = allocations(|| {
+            wire.chunks(piece).for_each(|part| {
+                road.feed(part, |bytes| coded += bytes.windows(22).filter(|w| *w == b"content-encoding: gzip").count());
+            });
+        });
+        assert_eq!(count, 0, "{piece} at a time");
+    }
+    assert_eq!(coded, 60);
 }
 
 #[test]

@@ -15,6 +15,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 mod codings;
+mod encoding;
 mod forms;
 mod h2;
 mod json;
@@ -31,6 +32,7 @@ fn main() {
         h2::groups(),
         tls::groups(),
         codings::groups(),
+        encoding::groups(),
         json::groups(),
         forms::groups(),
         protobuf::groups(),

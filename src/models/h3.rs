@@ -160,7 +160,7 @@ impl Turn<'_, '_> {
         streams.get(id.0).filter(|s| !s.is_answered() && id.0 == self.id)?;
         self.pause = None;
         let out = self.outbox.reborrow(0);
-        Some(Reply { id, exchanges: &mut self.core.exchanges, out, limits: self.config.limits() })
+        Some(Reply { id, exchanges: &mut self.core.exchanges, out, limits: self.config.limits(), coders: None })
     }
 
     pub(crate) fn finish(self) -> Pause {
@@ -419,7 +419,7 @@ impl Turn<'_, '_> {
         let Core { exchanges, arena, gather, .. } = &mut *self.core;
         let arena: &[u8] = arena;
         let tag = exchanges.shared(id).map_or(0, |x| x.tag);
-        let reply = Reply { id: Id(id), exchanges, out: self.outbox.reborrow(0), limits };
+        let reply = Reply { id: Id(id), exchanges, out: self.outbox.reborrow(0), limits, coders: None };
         match raw {
             Raw::Request { head, has_body } => {
                 let text = |span: Span| core::str::from_utf8(span.of(arena)).unwrap_or_default();

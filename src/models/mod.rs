@@ -17,7 +17,7 @@ mod streams;
 mod tests;
 mod verdicts;
 
-pub(crate) use streams::Streams;
+pub(crate) use streams::{Stream, Streams};
 
 /// xorshift64*: every run the same.
 #[derive(Debug)]

@@ -77,6 +77,11 @@ pub(crate) struct Exchange {
     pub(crate) whole: bool,
     /// A `write` took less than it was offered: `Writable` is due.
     pub(crate) starved: bool,
+    /// Its handler has said all of the response; what is left goes out by itself.
+    pub(crate) ended: bool,
+    /// What the road notes of the coding that its client accepts.
+    #[cfg(feature = "alloc")]
+    pub(crate) offer: u8,
     /// The handler wants the connection to end behind it.
     pub(crate) close: bool,
     /// The handler gave the exchange up.

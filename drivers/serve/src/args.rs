@@ -7,13 +7,14 @@ use std::path::PathBuf;
 pub(crate) const HELP: &str = "\
 vestibule: the road of a request, from ciphertext to a decoded value
 
-  vestibule [serve] [--http ADDR] [--https ADDR] [--cert PEM --key PEM] [--driver std] [--workers N]
+  vestibule [serve] [--http ADDR] [--https ADDR] [--cert PEM --key PEM] [--driver std] [--workers N] [--no-compress]
       Serves until SIGINT or SIGTERM.
       --http ADDR      plain HTTP here      (127.0.0.1:8080; port 0: any)
       --https ADDR     TLS here             (127.0.0.1:8443; port 0: any)
       --cert, --key    PEM files            (a certificate for localhost, made at start)
       --driver std     sockets and threads  (std; there is no other one yet)
       --workers N      threads at most      (512)
+      --no-compress    answers go as they are, not by zstd or gzip to those who accept it
       Both ports speak HTTP/1.1 and HTTP/2; TLS agrees on one of them by ALPN. To try HTTP/2:
         curl --http2-prior-knowledge http://127.0.0.1:8080/hello
         curl -k --http2 https://127.0.0.1:8443/hello
@@ -42,11 +43,14 @@ pub(crate) struct Serve {
     /// Files of the certificate chain and its key.
     pub(crate) pem: Option<(PathBuf, PathBuf)>,
     pub(crate) workers: usize,
+    /// Responses are coded where their clients accept it.
+    pub(crate) compress: bool,
 }
 
 impl Default for Serve {
     fn default() -> Serve {
-        Serve { http: ([127, 0, 0, 1], 8080).into(), https: ([127, 0, 0, 1], 8443).into(), pem: None, workers: 512 }
+        let [http, https] = [8080, 8443].map(|port| ([127, 0, 0, 1], port).into());
+        Serve { http, https, pem: None, workers: 512, compress: true }
     }
 }
 
@@ -120,6 +124,7 @@ fn serve(mut words: Words) -> Result<Command, String> {
             "--cert" => cert = Some(PathBuf::from(words.value(&flag, value)?)),
             "--key" => key = Some(PathBuf::from(words.value(&flag, value)?)),
             "--workers" => options.workers = number(&flag, &words.value(&flag, value)?)?,
+            "--no-compress" if value.is_none() => options.compress = false,
             "--driver" => match words.value(&flag, value)?.as_str() {
                 "std" => {}
                 other => return Err(format!("--driver {other}: there is only `std`")),
@@ -164,6 +169,7 @@ mod tests {
         assert_eq!(of("serve"), of(""));
         assert_eq!(of("serve --driver std --workers=4"), Ok(Command::Serve(Serve { workers: 4, ..Serve::default() })));
         assert_eq!(of("--http localhost:0"), of("serve --http=127.0.0.1:0"));
+        assert_eq!(of("serve --no-compress"), Ok(Command::Serve(Serve { compress: false, ..Serve::default() })));
         let pem = Some(("a".into(), "b".into()));
         assert_eq!(of("serve --cert a --key b"), Ok(Command::Serve(Serve { pem, ..Serve::default() })));
         let replay = Replay { file: "-".into(), tls_off: true, split: Some(3) };
@@ -178,6 +184,7 @@ mod tests {
             ("serve --cert a", "--cert and --key go together"),
             ("serve --http", "--http needs a value"),
             ("serve --http here", "--http here: not an address and a port, as 127.0.0.1:8080 is"),
+            ("serve --no-compress=1", "serve takes no `--no-compress`"),
             ("serve --workers 0", "--workers 0: not a number above 0"),
             ("serve --driver uring", "--driver uring: there is only `std`"),
             ("replay", "replay needs a file, or `-`"),

@@ -5,6 +5,7 @@ use crate::page::Site;
 use crate::routes::Visitor;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use vestibule::decode::coding::Coding;
 use vestibule::{Limit, Limits};
 use vestibule_std::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use vestibule_std::tls::{TlsConfig, TlsError, from_pem, log_keys, server_config};
@@ -36,6 +37,7 @@ pub(crate) fn run(options: &Serve) -> Result<(), String> {
         .http(options.http)
         .https(options.https, TlsConfig::new(tls))
         .limits(limits)
+        .codings(if options.compress { &[Coding::Zstd, Coding::Gzip] } else { &[] })
         .workers(options.workers)
         .signals(true)
         .service(move |peer| Visitor::new(for_visitors.clone(), peer.addr))
@@ -89,6 +91,7 @@ pub(crate) fn examples(http: SocketAddr, https: SocketAddr) -> Vec<String> {
         format!("curl -k https://{https}/echo -H 'content-type: text/plain' -d 'there and back'"),
         format!("curl -k 'https://{https}/inspect?tag=a&tag=b' -d 'name=J%C3%BCrgen&box=on'"),
         format!("curl -k https://{https}/upload -F note=hello -F file=@/etc/hostname"),
+        format!("curl -si --compressed http://{http}/"),
         format!("curl -s http://{http}/bytes/1000000 | wc -c"),
     ]
 }

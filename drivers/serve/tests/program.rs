@@ -164,6 +164,56 @@ fn it_greets_with_true_addresses_and_ends_on_sigterm() {
 }
 
 #[test]
+fn curl_compressed_gets_the_same_answers_coded_in_both_versions_on_both_ports() {
+    if !there_is("curl") {
+        return;
+    }
+    let long = (0..400).map(|i| format!("line {i} of a text\n")).collect::<String>();
+    let path = file("long.txt", long.as_bytes());
+    let data = format!("@{}", path.display());
+    let server = Serving::start(&[]);
+    let plain = Serving::start(&["--no-compress"]);
+    let (head, echo) = (["-D", "/dev/stderr"], ["-H", "content-type: text/plain", "--data-binary", &data]);
+    let long_path = format!("/inspect?{}", "a=b&".repeat(300));
+    for (scheme, flag) in
+        [("http", "--http1.1"), ("http", "--http2-prior-knowledge"), ("https", "--http1.1"), ("https", "--http2")]
+    {
+        if flag != "--http1.1" && versions().len() < 2 {
+            continue;
+        }
+        for (path, args, coded) in [
+            ("/", &[][..], true),
+            (&long_path[..], &[][..], true),
+            ("/echo", &echo[..], true),
+            ("/bytes/5000", &[][..], false),
+            ("/hello", &[][..], false),
+        ] {
+            let ask = |server: &Serving, compressed: bool| {
+                let addr = if scheme == "http" { &server.http } else { &server.https };
+                let url = format!("{scheme}://{addr}{path}");
+                let accept = if compressed { &["--compressed"][..] } else { &[][..] };
+                let all = [&["-sk", "--max-time", "20", flag, &url][..], &head[..], args, accept].concat();
+                let output = run("curl", &all, b"");
+                assert!(output.status.success(), "{flag} {url}: {}", String::from_utf8_lossy(&output.stderr));
+                (String::from_utf8_lossy(&output.stderr).to_lowercase(), output.stdout)
+            };
+            let (fields, got) = ask(&server, true);
+            assert_eq!(fields.contains("\ncontent-encoding: "), coded, "{flag} {scheme} {path}: {fields}");
+            assert_eq!(fields.contains("\nvary: accept-encoding"), coded, "{fields}");
+            let (fields, same) = ask(&server, false);
+            assert!(!fields.contains("content-encoding"), "who does not ask for it gets none");
+            if path == "/echo" {
+                assert!(got == long.as_bytes() && same == got);
+            }
+            assert!(!got.is_empty() && got.iter().zip(&same).take(15).all(|(a, b)| a == b));
+            let (fields, _) = ask(&plain, true);
+            assert!(!fields.contains("content-encoding") && !fields.contains("vary"), "{fields}");
+        }
+    }
+    let _ = std::fs::remove_file(path);
+}
+
+#[test]
 fn gzip_json_over_tls_leaves_as_a_value() {
     if !there_is("curl") {
         return;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use vestibule::decode::coding::Coding;
 use vestibule::decrypt::TlsConfig;
 use vestibule::{Config, Limits};
 
@@ -23,6 +24,7 @@ type Factory = Arc<dyn Fn(&Peer) -> Box<dyn Service> + Send + Sync>;
 pub struct Builder {
     ports: Vec<(SocketAddr, Option<TlsConfig>)>,
     config: Config,
+    codings: Option<&'static [Coding]>,
     workers: usize,
     connections: usize,
     backlog: i32,
@@ -60,6 +62,18 @@ impl Builder {
     pub fn config(mut self, config: Config) -> Builder {
         self.config = config;
         self
+    }
+
+    /// Responses are coded with the first of these that their clients accept, where that is worth it: see
+    /// [`Config::with_response_codings`]. Whatever [`Builder::config`] and [`Builder::limits`] say, before or after. Default: as the configuration says.
+    pub fn codings(mut self, codings: &'static [Coding]) -> Builder {
+        self.codings = Some(codings);
+        self
+    }
+
+    /// [`Builder::codings`] with what every client decodes, gzip; `false`: none are coded.
+    pub fn compress(self, on: bool) -> Builder {
+        self.codings(if on { &[Coding::Gzip] } else { &[] })
     }
 
     /// Threads that serve, at most; default 512. They are started when needed.
@@ -115,13 +129,17 @@ impl Builder {
             return Err(BindError::NoPort);
         }
         let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
+        let config = match self.codings {
+            Some(codings) => self.config.with_response_codings(codings),
+            None => self.config,
+        };
         for (addr, tls) in self.ports {
             let refused = |error| BindError::Port { addr, error };
             let socket = accept::listen(addr, self.backlog).map_err(refused)?;
             let local = socket.local_addr().map_err(refused)?.as_socket().unwrap_or(addr);
             let config = match &tls {
-                Some(tls) => self.config.clone().with_tls(tls.clone()),
-                None => self.config.clone(),
+                Some(tls) => config.clone().with_tls(tls.clone()),
+                None => config.clone(),
             };
             listeners.push(Arc::new(Listener { local, tls, config: Arc::new(config) }));
             sockets.push(Arc::new(socket));
@@ -332,6 +350,7 @@ impl Server {
         Builder {
             ports: Vec::new(),
             config: Config::new(Limits::DEFAULT),
+            codings: None,
             workers: 512,
             connections: 1_024,
             backlog: 1_024,

@@ -1,8 +1,9 @@
 //! In: the value of `Content-Encoding`, and the coded bytes of a body in any pieces. Out: which coding it is, and the decoded
-//! bytes, lent from the window they were decoded into.
+//! bytes, lent from the window they were decoded into. And the way back: which coding a client wants, and content that is coded.
 
 use crate::base::{Limit, Limits, Rule, Violation};
 
+mod accept;
 #[cfg(feature = "br")]
 mod br;
 #[cfg(feature = "alloc")]
@@ -10,14 +11,19 @@ mod decoder;
 #[cfg(feature = "alloc")]
 mod deflate;
 #[cfg(feature = "alloc")]
+mod encoder;
+#[cfg(feature = "alloc")]
 mod gzip;
 #[cfg(feature = "alloc")]
 mod inflate;
 #[cfg(feature = "zstd")]
 mod zstd;
 
+pub use accept::{Accept, negotiate};
 #[cfg(feature = "alloc")]
 pub use decoder::{Decoder, Step};
+#[cfg(feature = "alloc")]
+pub use encoder::{Coded, EncodeFault, Encoder, Flow};
 
 /// What a 415 says in `Accept-Encoding` (RFC 9110 §12.5.3): the codings that this build can take off a request.
 #[cfg(feature = "alloc")]
@@ -124,6 +130,16 @@ impl Coding {
             Coding::Gzip | Coding::Deflate => cfg!(feature = "alloc"),
             Coding::Brotli => cfg!(feature = "br"),
             Coding::Zstd => cfg!(feature = "zstd"),
+        }
+    }
+
+    /// Whether this build can put it on content, with an [`Encoder`](crate::decode::coding::Encoder).
+    pub const fn is_encodable(self) -> bool {
+        match self {
+            Coding::Identity => true,
+            Coding::Gzip | Coding::Deflate => cfg!(feature = "alloc"),
+            Coding::Brotli => cfg!(feature = "br-encoder"),
+            Coding::Zstd => cfg!(feature = "zstd-encoder"),
         }
     }
 }

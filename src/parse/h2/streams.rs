@@ -242,7 +242,7 @@ impl Streams {
     pub(crate) fn is_open(&self, id: u64) -> bool {
         let slot = u32::try_from(id).ok().and_then(|number| self.slot_of(number));
         let stream = slot.and_then(|slot| self.slots.get(usize::from(slot)));
-        stream.is_some_and(|s| !s.shared.aborted && !s.is_answered())
+        stream.is_some_and(|s| !s.shared.aborted && !s.is_answered() && !s.shared.ended)
     }
 
     pub(crate) fn at(&mut self, slot: u16) -> Option<At<'_>> {
