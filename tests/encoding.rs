@@ -87,7 +87,7 @@ fn ours(coding: Coding, coded: &[u8]) -> Vec<u8> {
         let step = decoder.step(&limits, rest, 4_096).unwrap();
         plain.extend_from_slice(decoder.window(step.produced));
         rest = &rest[step.consumed..];
-        if rest.is_empty() && step.produced.is_empty() {
+        if rest.is_empty() && step.produced.is_empty() && !decoder.finish() {
             decoder.end().unwrap();
             return plain;
         }

@@ -271,7 +271,6 @@ fn encoders_say_what_they_hold() {
             }
         }
         let most = (PEAK.with(Cell::get) - base) as usize;
-        println!("{coding:?}: {most} bytes at most");
         assert!(most <= Encoder::bound_bytes(coding), "{coding:?}: {most}");
         drop(encoder);
         assert_eq!(LIVE.with(Cell::get), base);

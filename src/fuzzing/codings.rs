@@ -59,7 +59,7 @@ fn decodes_to(coding: crate::decode::coding::Coding, coded: &[u8], content: &[u8
             let step = decoder.step(&limits, rest, 1 << 15).expect("what we code, we decode");
             plain.extend_from_slice(decoder.window(step.produced));
             rest = &rest[step.consumed..];
-            if rest.is_empty() && step.produced.is_empty() {
+            if rest.is_empty() && step.produced.is_empty() && !decoder.finish() {
                 break;
             }
         }
