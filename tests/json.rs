@@ -232,6 +232,24 @@ fn a_key_twice_is_found_at_any_distance_and_however_it_is_spelled() {
     }
 }
 
+// JSON-02: few keys and many are told apart in different ways.
+#[test]
+fn of_any_number_of_keys_the_first_that_stood_before_is_told() {
+    for (count, stem) in (2..14).flat_map(|count| [(count, "same"), (count, "")]) {
+        for (a, b) in (0..count).flat_map(|b| (0..b).map(move |a| (a, b))) {
+            let key = |i: usize| if i == b { format!("{stem}{:x}", a) } else { format!("{stem}{i:x}") };
+            let spelled =
+                |i: usize| if i == b { format!("\\u{:04x}{}", key(i).as_bytes()[0], &key(i)[1..]) } else { key(i) };
+            let last = format!("\"{}\":0", key(b));
+            let members: Vec<String> = (0..count).map(|i| format!("\"{}\":0", spelled(i))).collect();
+            let before = members[..b].join(",");
+            let text = format!("{{{},{last}}}", members.join(","));
+            let v = check(text.as_bytes(), &Limits::DEFAULT).unwrap_err();
+            assert_eq!((v.rule, v.at as usize), (Rule::JsonDuplicateKey, before.len() + 3), "{text}");
+        }
+    }
+}
+
 // JSON-05
 #[test]
 fn nothing_may_follow_the_text() {

@@ -350,22 +350,26 @@ impl Machine {
         if self.depth == 0 { State::End } else { State::CommaOrEnd }
     }
 
-    /// Begins a key or a string, and reads all of it if it lies here and is as plain as most are: ASCII without escapes, of
-    /// `most` bytes.
+    /// Begins a key or a string, and reads all of it if it lies here and is as plain as most are: without escapes, of `most`
+    /// bytes.
     #[inline(always)]
     fn plain_text(&mut self, most: u64, piece: &mut Piece<'_, '_>) -> bool {
         self.start = self.here(piece);
         piece.at += 1;
         let rest = piece.rest();
         let (length, is_ascii) = scan(rest);
-        if rest.get(length) != Some(&b'"') || !is_ascii || length as u64 > most {
+        let is_here = rest.get(length) == Some(&b'"') && length as u64 <= most;
+        if is_here && is_ascii && !self.wanted {
+            piece.at += length + 1;
+            return true;
+        }
+        let text = if is_here { text::valid_front(front(rest, length as u64)) } else { "" };
+        if !is_here || text.len() < length {
             self.state = State::Text;
             self.length = 0;
             return false;
         }
-        if self.wanted {
-            piece.lies = Lies::Here(text::valid_front(front(rest, length as u64)));
-        }
+        piece.lies = Lies::Here(text);
         piece.at += length + 1;
         true
     }

@@ -1,8 +1,9 @@
 //! In: where the keys of the open objects lie in the text. Out: whether an object holds a key twice, once unescaped.
 //!
-//! No hashing, so nothing to collide: the keys of an object are sorted when it ends, and equal ones are then neighbours. The
-//! keys of all open objects lie on one stack, the innermost object's on top, above a note of where those of the object around
-//! it begin; four bytes each, in memory that the caller lends, or that grows with the text.
+//! No hashing, so nothing to collide: the keys of an object are sorted when it ends, and equal ones are then neighbours; if
+//! they are few, each is compared with each. The keys of all open objects lie on one stack, the innermost object's on top, above
+//! a note of where those of the object around it begin; four bytes each, in memory that the caller lends, or that grows with the
+//! text.
 
 use core::cmp::Ordering;
 
@@ -10,6 +11,9 @@ use core::cmp::Ordering;
 use alloc::vec::Vec;
 
 use crate::base::{Limit, Limits, Rule, Violation};
+
+/// So many keys are sooner compared each with each than sorted.
+const FEW: usize = 8;
 
 /// A key's place: the offset of its first byte after the quote.
 pub(super) type Key = [u8; 4];
@@ -115,6 +119,13 @@ impl<'s> Keys<'s> {
         if keys.len() < 2 {
             return Ok(());
         }
+        if keys.len() <= FEW {
+            let stood = |(i, b): &(usize, &Key)| keys.iter().take(*i).any(|a| same(text, *a, **b));
+            return match keys.iter().enumerate().find(stood) {
+                Some((_, twice)) => Err(Violation::new(Rule::JsonDuplicateKey, offset(*twice) as u64)),
+                None => Ok(()),
+            };
+        }
         keys.sort_unstable_by(|a, b| compare(text, *a, *b).then_with(|| offset(*a).cmp(&offset(*b))));
         let twice = |pair: &[Key]| match pair {
             [a, b] if compare(text, *a, *b).is_eq() => Some(offset(*b)),
@@ -137,6 +148,14 @@ pub(super) fn room_for(count: usize, at: u64, limits: &Limits) -> Result<(), Vio
 
 fn offset(key: Key) -> usize {
     u32::from_ne_bytes(key) as usize
+}
+
+/// Whether two keys are the same; most differ in their first byte.
+fn same(text: &[u8], a: Key, b: Key) -> bool {
+    match (text.get(offset(a)), text.get(offset(b))) {
+        (Some(x), Some(y)) if x != y && *x != b'\\' && *y != b'\\' => false,
+        _ => compare(text, a, b).is_eq(),
+    }
 }
 
 fn compare(text: &[u8], a: Key, b: Key) -> Ordering {
