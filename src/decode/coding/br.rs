@@ -194,10 +194,7 @@ impl Brotli {
             }
             BrotliResult::ResultFailure => {
                 self.fault = Some(match is_out_of_memory(self.state.error_code) {
-                    true => {
-                        let budget = self.account.budget.load(Ordering::Relaxed) as u64;
-                        Violation { value: budget, ..Violation::new(Rule::DecoderPool, self.start) }
-                    }
+                    true => Violation::new(Rule::DecoderPool, self.start),
                     false => Violation::new(Rule::BrotliData, self.start),
                 });
                 // So that it still gives what came before.
