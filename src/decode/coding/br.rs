@@ -194,10 +194,7 @@ impl Brotli {
             }
             BrotliResult::ResultFailure => {
                 self.fault = Some(match is_out_of_memory(self.state.error_code) {
-                    true => {
-                        let budget = self.account.budget.load(Ordering::Relaxed) as u64;
-                        Violation { value: budget, ..Violation::new(Rule::DecoderPool, self.start) }
-                    }
+                    true => Violation::new(Rule::DecoderPool, self.start),
                     false => Violation::new(Rule::BrotliData, self.start),
                 });
                 // So that it still gives what came before.
@@ -349,16 +346,32 @@ impl<T> SliceWrapperMut<T> for Cell<T> {
     }
 }
 
-impl<T> core::ops::Index<usize> for Cell<T> {
-    type Output = T;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn index(&self, at: usize) -> &T {
-        &self.0[at]
+    #[test]
+    fn sizes_of_the_window_are_those_of_the_rfc() {
+        for (byte, bits) in [(0x00, 16), (0x21, 10), (0x71, 15), (0x01, 17), (0x03, 18), (0x0f, 24)] {
+            assert_eq!(window_bits(byte), Some(bits), "{byte:02x}");
+        }
+        assert_eq!(window_bits(0x11), None, "a large window");
     }
-}
 
-impl<T> core::ops::IndexMut<usize> for Cell<T> {
-    fn index_mut(&mut self, at: usize) -> &mut T {
-        &mut self.0[at]
+    #[test]
+    fn a_purse_keeps_to_its_budget_and_uses_cells_again() {
+        let account = Arc::new(Account::default());
+        account.budget.store(1_000, Ordering::Relaxed);
+        let held = || account.held.load(Ordering::Relaxed);
+        let mut purse: Purse<u32> = Purse::new(&account);
+        let cell = purse.alloc_cell(200);
+        assert_eq!((cell.0.len(), held()), (200, 800));
+        assert!(purse.alloc_cell(51).0.is_empty(), "over the budget");
+        purse.free_cell(cell);
+        assert_eq!(held(), 800, "it is kept");
+        let cell = purse.alloc_cell(100);
+        assert_eq!((cell.0.len(), cell.0.capacity(), held()), (100, 200, 800), "and used again");
+        purse.free_cell(cell);
+        assert_eq!((purse.alloc_cell(250).0.len(), held()), (250, 1_000), "what is kept makes room");
     }
 }

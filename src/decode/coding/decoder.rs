@@ -178,7 +178,7 @@ impl Decoder {
             self.drop_others();
         }
         if fixed > budget {
-            return Err(Violation { value: budget as u64, ..Violation::new(Rule::DecoderPool, 0) });
+            return Err(Violation::new(Rule::DecoderPool, 0));
         }
         let made = match self.coding {
             Coding::Identity | Coding::Gzip | Coding::Deflate => self.inflate.begin(),
@@ -291,7 +291,10 @@ impl Decoder {
         let mut step = Step { consumed: 0, produced: Span::default(), done: false };
         match self.advance(limits, input, max_output.max(1), &mut step) {
             Ok(()) => Ok(step),
-            Err(violation) => {
+            Err(mut violation) => {
+                if violation.rule == Rule::DecoderPool {
+                    violation.value = limits.get(Limit::DecoderPoolBytes);
+                }
                 self.failed = Some(violation);
                 // What was decoded before the fault is given first: somebody who cuts the input finer sees it, too.
                 if step.produced.is_empty() { Err(violation) } else { Ok(step) }

@@ -193,7 +193,7 @@ impl Zstd {
             self.longest = self.longest.max(size);
         }
         if self.charge(output) > budget {
-            return Err(Violation { rule: Rule::DecoderPool, at: end, value: budget as u64 });
+            return Err(Violation::new(Rule::DecoderPool, end));
         }
         self.phase = match (kind, size) {
             (Kind::Raw, 0) => return self.block_over(true, true, end),
@@ -223,7 +223,7 @@ impl Zstd {
         let taken = input.len().min(missing);
         let part = input.get(..taken).unwrap_or_default();
         let end = at.saturating_add(taken as u64).saturating_sub(1);
-        let no_room = Violation { rule: Rule::DecoderPool, at: end, value: budget as u64 };
+        let no_room = Violation::new(Rule::DecoderPool, end);
         let whole = self.gathered.is_empty() && taken == size;
         if !whole {
             let spare = self.gathered.capacity() - self.gathered.len();
