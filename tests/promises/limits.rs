@@ -103,6 +103,8 @@ const ELSEWHERE: &[(Limit, &str)] = &[
     (Limit::DecodedRatio, "tests/coding.rs"),
     (Limit::RatioFreeBytes, "tests/coding.rs"),
     (Limit::DecoderPoolBytes, "one decoder at a time in HTTP/1.1; scripts: h2/body"),
+    (Limit::EncoderPoolBytes, "tests/coded_road.rs"),
+    (Limit::EncodeFromBytes, "tests/coded_road.rs"),
     (Limit::ConcurrentStreams, "scripts: h2/stream"),
     (Limit::StreamWindowBytes, "scripts: h2/flow"),
     (Limit::ConnectionWindowBytes, "scripts: h2/flow"),
