@@ -119,6 +119,8 @@ const ELSEWHERE: &[(Limit, &str)] = &[
     (Limit::DecoderPoolBytes, "tests/coding_memory.rs; scripts: h2/body"),
     (Limit::ZstdWindowBytes, "tests/coding.rs"),
     (Limit::BrotliWindowBytes, "tests/coding.rs"),
+    (Limit::EncoderPoolBytes, "tests/coded_road.rs"),
+    (Limit::EncodeFromBytes, "tests/coded_road.rs"),
     (Limit::ConcurrentStreams, "scripts: h2/stream"),
     (Limit::StreamWindowBytes, "scripts: h2/flow"),
     (Limit::ConnectionWindowBytes, "scripts: h2/flow"),

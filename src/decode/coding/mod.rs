@@ -133,7 +133,7 @@ impl Coding {
         }
     }
 
-    /// Whether this build can put it on content, with an [`Encoder`](crate::decode::coding::Encoder).
+    /// Whether this build can put it on content, with an `Encoder`.
     pub const fn is_encodable(self) -> bool {
         match self {
             Coding::Identity => true,
