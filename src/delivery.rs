@@ -156,7 +156,7 @@ impl Delivery {
         self.job = JobAt::Out;
         self.generation = self.generation.wrapping_add(1);
         let max = usize::try_from(whole_cap(max, limits, 0).0).unwrap_or(usize::MAX);
-        Some(Job::inflate(id, self.generation, self.coding, core::mem::take(&mut self.gather), limits, max))
+        Some(Job::new(id, self.generation, self.coding, core::mem::take(&mut self.gather), limits, max))
     }
 
     /// A job came back; false if nobody waits for it any more.
