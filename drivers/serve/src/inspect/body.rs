@@ -49,8 +49,8 @@ fn read(
         }
         Some(media) if media.is("multipart/form-data") => {
             let mut upload = Upload::new(content_type, limits)?;
-            upload.feed(body, true, limits)?;
-            about.insert("parts".into(), upload.parts());
+            upload.feed(body, limits)?;
+            about.insert("parts".into(), upload.finish()?);
         }
         Some(media) if media.is("text/*") => {
             charset(content_type.unwrap_or_default())?;
