@@ -377,7 +377,7 @@ impl Turn<'_> {
             From::Inbox => plain.get(..len).unwrap_or_default(),
             From::Kept => intake.kept.get(intake.at..intake.at + len).unwrap_or_default(),
         };
-        if let Err(violation) = crate::delivery::append(&mut intake.delivery.gather, bytes, cap) {
+        if let Err(violation) = crate::decode::grow::append(&mut intake.delivery.gather, bytes, cap) {
             return self.refuse(number, violation);
         }
         self.took_content(slot, from, len, ends);

@@ -4,10 +4,8 @@
 use alloc::vec::Vec;
 
 use super::coding::{Coding, Decoder};
+use super::grow::append;
 use crate::base::{Limit, Limits, Rule, Violation};
-
-/// The least by which the output grows.
-const GROWTH: usize = 4_096;
 
 /// A body to be decoded somewhere else.
 ///
@@ -134,13 +132,7 @@ fn gather(decoder: &mut Decoder, limits: &Limits, coded: &[u8], max: usize) -> R
         if out.len() + bytes.len() > max {
             return Err(Violation::new(Rule::BodyOverHandler, max as u64));
         }
-        if out.capacity() - out.len() < bytes.len() {
-            // As much again as there is, so that the work stays linear, and never more than may come.
-            let more = out.len().max(GROWTH).max(bytes.len()).min(cap.saturating_sub(out.len()).max(bytes.len()));
-            let no_room = Violation::new(Rule::DecoderPool, out.len() as u64);
-            out.try_reserve_exact(more).map_err(|_| no_room)?;
-        }
-        out.extend_from_slice(bytes);
+        append(&mut out, bytes, cap as u64)?;
     }
 }
 
@@ -188,6 +180,6 @@ mod tests {
         let body = vec![b'x'; 100_000];
         let done = Job::new(0, 0, Coding::Identity, body.clone(), &Limits::DEFAULT, 1 << 40).run();
         let out = done.result.expect("plain");
-        assert!(out == body && out.capacity() <= 2 * body.len() + GROWTH, "{}", out.capacity());
+        assert!(out == body && out.capacity() <= body.len() + body.len() / 2, "{}", out.capacity());
     }
 }
