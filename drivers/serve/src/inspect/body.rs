@@ -35,7 +35,8 @@ fn read(kind: &Kind, body: &[u8], limits: &Limits, about: &mut Map<String, Value
     if let Some(value) = media.and_then(|media| media.parameter("charset")) {
         about.insert("charset".into(), String::from_utf8_lossy(&value.bytes().collect::<Vec<_>>()).into());
     }
-    if body.is_empty() {
+    // Nothing is a text, a form and a message; it is no JSON, and no multipart body (RFC 8259 §2, RFC 2046 §5.1.1).
+    if body.is_empty() && !media.is_some_and(|media| is_json(&media) || media.is("multipart/*")) {
         return Ok(());
     }
     if let Some(format) = content_type.and_then(grpc::format) {
@@ -113,6 +114,15 @@ mod tests {
         }
         for no in ["text/plain", "application/jsonp", "image/svg+json"] {
             assert_eq!(told(no, b"[1]").1["text"], "[1]", "{no}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_no_json_and_no_multipart_body_but_a_text() {
+        assert_eq!(told("application/json", b"").1["violation"]["rule"], "JsonEmpty");
+        assert_eq!(told("multipart/form-data; boundary=b", b"").0, 400);
+        for kind in ["text/plain", "application/x-www-form-urlencoded", "application/protobuf", ""] {
+            assert_eq!(told(kind, b"").0, 200, "{kind}");
         }
     }
 
