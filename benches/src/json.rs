@@ -151,8 +151,7 @@ fn read() -> Group {
             .without_allocations(),
             Case::new("serde_json, from_slice", |n| {
                 Box::new(move || {
-                    (0..n)
-                        .for_each(|_| drop(black_box(serde_json::from_slice::<Order<'_>>(black_box(ORDER)).unwrap())));
+                    (0..n).for_each(|_| _ = black_box(serde_json::from_slice::<Order<'_>>(black_box(ORDER)).unwrap()));
                 })
             }),
             Case::new("serde-json-core, from_slice", |n| {
