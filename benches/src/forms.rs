@@ -74,7 +74,7 @@ fn vestibule(body: &[u8], n: usize) -> Work {
                 while let Some(item) = reader.next(&mut piece, &Limits::DEFAULT).expect("it is good") {
                     match item {
                         multipart::Item::Data(data) => bytes += black_box(data).len(),
-                        item => drop(black_box(item)),
+                        item => _ = black_box(item),
                     }
                 }
             }
