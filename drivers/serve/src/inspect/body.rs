@@ -44,8 +44,7 @@ fn read(kind: &Kind, body: &[u8], limits: &Limits, about: &mut Map<String, Value
     }
     match media {
         Some(media) if is_json(&media) => {
-            json::check(body, limits)?;
-            about.insert("json".into(), serde_json::from_slice(body).unwrap_or(Value::Null));
+            about.insert("json".into(), json::to_value(body, limits)?);
         }
         Some(media) if media.is("application/x-www-form-urlencoded") => {
             about.insert("form".into(), pairs(body)?);
