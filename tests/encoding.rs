@@ -80,7 +80,7 @@ fn reference(coding: Coding, coded: &[u8]) -> Vec<u8> {
 }
 
 fn ours(coding: Coding, coded: &[u8]) -> Vec<u8> {
-    let limits = Limits::DEFAULT.with(vestibule::Limit::DecodedRatio, 1_032).unwrap();
+    let limits = Limits::DEFAULT.with(vestibule::Limit::RatioFreeBytes, 16 << 20).unwrap();
     let mut decoder = Decoder::new(coding).unwrap();
     let (mut rest, mut plain) = (coded, Vec::new());
     loop {

