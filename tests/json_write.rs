@@ -6,7 +6,6 @@ use std::fmt;
 
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize, Serializer, ser};
-use serde_json::Value;
 use vestibule::Limits;
 use vestibule::decode::json::{self, WriteError};
 
