@@ -219,3 +219,28 @@ fn what_cannot_be_written_is_an_error_and_no_panic() {
     assert_eq!(write(&Pairs(&[(Shape::Unit, 1)])).as_deref(), Ok("{\"Unit\":1}"));
     assert_eq!(write(&Pairs(&[(BTreeMap::from([(1, 1)]), 1)])), Err(WriteError::Value));
 }
+
+/// Goes on where a member failed, and says that all is well.
+struct Careless<'a, T>(&'a [T]);
+
+impl<T: Serialize> Serialize for Careless<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_seq(None)?;
+        for member in self.0 {
+            let _ = ser::SerializeSeq::serialize_element(&mut members, member);
+        }
+        ser::SerializeSeq::end(members)
+    }
+}
+
+#[test]
+fn who_overlooks_an_error_is_told_at_the_end() {
+    assert_eq!(write(&Careless(&["a", "b"])).as_deref(), Ok("[\"a\",\"b\"]"));
+    assert_eq!(write(&Careless(&[Shown(Refuses)])), Err(WriteError::Value));
+    assert_eq!(write(&[Careless(&[Pairs(&[([1], 1)])])]), Err(WriteError::Value));
+    let text = ["a string that is long", "b"];
+    let length = write(&text).unwrap().len();
+    for room in 0..length {
+        assert_eq!(json::to_slice(&Careless(&text), &mut vec![0; room]), Err(WriteError::Full), "{room} of {length}");
+    }
+}
