@@ -113,6 +113,8 @@ pub(super) struct Machine {
     objects: [u64; 4],
     depth: usize,
     whitespace: u64,
+    /// White space is not allowed at all, and the first byte is held, which may be some.
+    pub(super) no_space: bool,
     /// Keys of the innermost open object. Who steps keeps those of the objects around it.
     pub(super) keys: usize,
     /// Whether anybody wants to know what strings and keys say; they are checked in any case.
@@ -140,6 +142,7 @@ impl Machine {
             objects: [0; 4],
             depth: 0,
             whitespace: 0,
+            no_space: false,
             keys: 0,
             wanted: true,
             room,
@@ -279,7 +282,10 @@ impl Machine {
             [0xef, 0xbb, 0xbf, ..] | [0xfe, 0xff, ..] | [0xff, 0xfe, ..] | [0, ..] | [_, 0, ..] => {
                 return Err(Violation::new(Rule::JsonByteOrderMark, 0));
             }
-            [] | [_] | [0xef, 0xbb] if !piece.is_last => return Ok(None),
+            [] | [_] | [0xef, 0xbb] if !piece.is_last => {
+                self.no_space = piece.limits.get(Limit::JsonWhitespaceBytes) == 0;
+                return Ok(None);
+            }
             _ => {}
         }
         // What this piece brought is read again, from here; what the one before it brought, now.
