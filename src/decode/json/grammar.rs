@@ -189,14 +189,15 @@ impl Machine {
                 },
             }
         }
+        // What the last piece ended in.
+        match self.state {
+            State::Start => return Ok(None),
+            State::Text => return self.text(piece),
+            State::Number => return self.number(piece),
+            State::Literal => return self.literal(piece),
+            _ => {}
+        }
         loop {
-            match self.state {
-                State::Start => return Ok(None),
-                State::Text => return self.text(piece),
-                State::Number => return self.number(piece),
-                State::Literal => return self.literal(piece),
-                _ => {}
-            }
             let Some(mut byte) = piece.peek() else { return self.used_up(piece) };
             if is_space(byte) {
                 self.space(piece)?;
@@ -206,9 +207,7 @@ impl Machine {
             match (self.state, byte) {
                 (State::Value | State::ValueOrEnd, b'"') => {
                     self.is_key = false;
-                    if self.plain_text(u64::MAX, piece) {
-                        return Ok(Some(self.end_text()));
-                    }
+                    return if self.plain_text(u64::MAX, piece) { Ok(Some(self.end_text())) } else { self.text(piece) };
                 }
                 (State::CommaOrEnd, b',') => {
                     piece.at += 1;
@@ -218,9 +217,8 @@ impl Machine {
                     keys::room_for(self.keys, self.here(piece), piece.limits)?;
                     self.keys += 1;
                     self.is_key = true;
-                    if self.plain_text(self.most(Limit::JsonKeyBytes, piece), piece) {
-                        return Ok(Some(self.end_text()));
-                    }
+                    let most = self.most(Limit::JsonKeyBytes, piece);
+                    return if self.plain_text(most, piece) { Ok(Some(self.end_text())) } else { self.text(piece) };
                 }
                 (State::Colon, b':') => {
                     piece.at += 1;
