@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use vestibule::decode::coding::Coding;
 use vestibule::decode::grpc::{self, Code, Gather};
 use vestibule::decode::protobuf;
-use vestibule::{Event, Id, Limit, LimitError, Limits, Misuse, Reply, Request, Violation};
+use vestibule::{Content, Event, Id, Limit, LimitError, Limits, Misuse, Reply, Request, Violation};
 use vestibule_std::Service;
 
 #[derive(Clone, PartialEq, Message)]
@@ -158,7 +158,7 @@ pub(crate) struct Greeter {
 
 impl Greeter {
     fn begin(&mut self, mut request: Request<'_>) -> Result<(), Misuse> {
-        if request.head.method != Method::Post {
+        if request.head.method != "POST" {
             request.reply.discard();
             let fields = [("allow", "POST")];
             return request.reply.respond(405, &fields, Content::Whole(b"")).map(|_| ());
