@@ -125,6 +125,14 @@ fn depth_counts_for_known_and_unknown_fields_alike() {
             }
         }
     }
+    // The shortest that is too deep, with nothing but a tag in it.
+    for most in [1, 2, 5, 64] {
+        let shortest = (0..=most).fold(b"\x0b".to_vec(), |inner, _| content(5, &inner));
+        let v = decode::<Person>(&shortest, &with(Limit::ProtobufDepth, most as u64)).unwrap_err();
+        assert_eq!(v.rule, Rule::ProtobufDepth, "{most}");
+        let outcome = decode::<Person>(&shortest, &with(Limit::ProtobufDepth, most as u64 + 1));
+        assert_eq!(outcome.unwrap_err().rule, Rule::ProtobufShape, "{most}: the group does not end");
+    }
     // More than prost takes, under a limit that would allow it: prost has the last word.
     let deep = decode::<Person>(&nested(5, 200), &with(Limit::ProtobufDepth, 256)).unwrap_err();
     assert_eq!(deep.rule, Rule::ProtobufShape);
