@@ -165,7 +165,8 @@ fn messages_in_the_other_codings_come_whole_however_they_are_cut() {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             bad.truncate(good.len() - bit % 3);
-            everywhere(&framed(1, &bad), |chunks| gather(coding, chunks, &Limits::DEFAULT));
+            let (read, outcome) = everywhere(&framed(1, &bad), |chunks| gather(coding, chunks, &Limits::DEFAULT));
+            assert_eq!(read.len(), usize::from(outcome.is_ok()), "{coding:?}, bit {bit}");
         }
         let bytes = framed(1, &coded(&long));
         for n in [1, 7, 1_000, bytes.len()] {
