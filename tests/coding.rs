@@ -722,6 +722,25 @@ fn empty_meta_blocks_and_empty_blocks_are_charged() {
     assert_eq!((out.len(), end), (0, Err(Violation { rule: Rule::DecoderStalled, at: 65_537, value: 65_536 })));
 }
 
+// RFC 8878 §3.1.1.1.4 and §3.1.1.2: content is told in the frame's head, and each plain block's; what cannot come out even shows there.
+#[cfg(feature = "zstd")]
+#[test]
+fn a_last_block_that_leaves_its_frame_too_short_gives_nothing_in_any_cut() {
+    // A frame of 24 bytes, whose last block has `n`: as they are, or one byte repeated.
+    for n in 0..=26u8 {
+        let head = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 24];
+        let raw = [&head[..], &[n << 3 | 1, n >> 5, 0], &vec![b'x'; n.into()]].concat();
+        let repeated = [&head[..], &[n << 3 | 3, n >> 5, 0], b"x"].concat();
+        for coded in [raw, repeated] {
+            let expected = match n {
+                24 => (vec![b'x'; 24], Ok(())),
+                _ => (vec![], Err(Violation::new(Rule::ZstdData, 8))),
+            };
+            assert_eq!(every_way(&Limits::DEFAULT, Coding::Zstd, &coded, 3), expected, "{n}");
+        }
+    }
+}
+
 // ENC-01, ENC-02: what a unit brings is paid for by the whole unit, in every cut.
 #[cfg(all(feature = "br", feature = "zstd"))]
 #[test]

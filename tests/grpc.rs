@@ -141,6 +141,41 @@ fn compressed_messages_among_others() {
     }
 }
 
+// What the decoder of brotli keeps back until the end is asked for.
+#[cfg(all(feature = "br", feature = "zstd"))]
+#[test]
+fn messages_in_the_other_codings_come_whole_however_they_are_cut() {
+    fn brotli(plain: &[u8]) -> Vec<u8> {
+        let mut coded = Vec::new();
+        brotli::BrotliCompress(&mut &plain[..], &mut coded, &brotli::enc::BrotliEncoderParams::default()).unwrap();
+        coded
+    }
+    fn zstd(plain: &[u8]) -> Vec<u8> {
+        zstd::bulk::compress(plain, 3).unwrap()
+    }
+    let long: Vec<u8> = (0..3_000u32).flat_map(|n| (n * n).to_le_bytes()).collect();
+    for (coding, coded) in [(Coding::Brotli, brotli as fn(&[u8]) -> Vec<u8>), (Coding::Zstd, zstd)] {
+        let plain: [&[u8]; 4] = [b"x", b"", b"a message of some length", &long[..300]];
+        let bytes: Vec<u8> = plain.iter().flat_map(|plain| framed(1, &coded(plain))).collect();
+        let (read, outcome) = everywhere(&bytes, |chunks| gather(coding, chunks, &Limits::DEFAULT));
+        assert_eq!((read.as_slice(), outcome), (&plain.map(<[u8]>::to_vec)[..], Ok(())), "{coding:?}");
+        // Broken, it is refused alike; or cut off.
+        let good = coded(b"a message of some length");
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            bad.truncate(good.len() - bit % 3);
+            let (read, outcome) = everywhere(&framed(1, &bad), |chunks| gather(coding, chunks, &Limits::DEFAULT));
+            assert_eq!(read.len(), usize::from(outcome.is_ok()), "{coding:?}, bit {bit}");
+        }
+        let bytes = framed(1, &coded(&long));
+        for n in [1, 7, 1_000, bytes.len()] {
+            let read = gather(coding, bytes.chunks(n), &Limits::DEFAULT);
+            assert_eq!(read, (vec![long.clone()], Ok(())), "{coding:?} in pieces of {n}");
+        }
+    }
+}
+
 #[test]
 fn compression_that_nobody_named_and_compression_that_is_broken() {
     let v =

@@ -640,3 +640,22 @@ proptest! {
         let _ = every_way(&[b"[\"", &text[..]].concat(), &Limits::DEFAULT, 0..=text.len());
     }
 }
+
+// JSON-05: the only byte of a text is judged when that is over, and under the same limits.
+#[test]
+fn white_space_alone_is_judged_as_the_checker_judges_it() {
+    for most in [0, 1, 2] {
+        let limits = Limits::DEFAULT.with(Limit::JsonWhitespaceBytes, most).unwrap();
+        for text in ["", " ", "  ", "   ", " 1", "1 ", "1", "[", "\n"] {
+            let verdict = json::check_in(text.as_bytes(), &limits, &mut [0; 64]);
+            for n in [1, 2, 9] {
+                let mut tokens = Tokenizer::default();
+                let read = text.as_bytes().chunks(n).try_for_each(|mut piece| {
+                    while tokens.next(&mut piece, &limits)?.is_some() {}
+                    Ok(())
+                });
+                assert_eq!(read.and_then(|()| tokens.finish().map(|_| ())), verdict, "{text:?} in pieces of {n}");
+            }
+        }
+    }
+}

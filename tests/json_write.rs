@@ -219,3 +219,153 @@ fn what_cannot_be_written_is_an_error_and_no_panic() {
     assert_eq!(write(&Pairs(&[(Shape::Unit, 1)])).as_deref(), Ok("{\"Unit\":1}"));
     assert_eq!(write(&Pairs(&[(BTreeMap::from([(1, 1)]), 1)])), Err(WriteError::Value));
 }
+
+/// Goes on where a member failed, and says that all is well.
+struct Careless<'a, T>(&'a [T]);
+
+impl<T: Serialize> Serialize for Careless<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_seq(None)?;
+        for member in self.0 {
+            let _ = ser::SerializeSeq::serialize_element(&mut members, member);
+        }
+        ser::SerializeSeq::end(members)
+    }
+}
+
+#[test]
+fn who_overlooks_an_error_is_told_at_the_end() {
+    assert_eq!(write(&Careless(&["a", "b"])).as_deref(), Ok("[\"a\",\"b\"]"));
+    assert_eq!(write(&Careless(&[Shown(Refuses)])), Err(WriteError::Value));
+    assert_eq!(write(&[Careless(&[Pairs(&[([1], 1)])])]), Err(WriteError::Value));
+    let text = ["a string that is long", "b"];
+    let length = write(&text).unwrap().len();
+    for room in 0..length {
+        assert_eq!(json::to_slice(&Careless(&text), &mut vec![0; room]), Err(WriteError::Full), "{room} of {length}");
+    }
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(tag = "type")]
+enum Inside {
+    Unit,
+    Struct { a: Option<Option<i32>>, b: String },
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(tag = "t", content = "c")]
+enum Beside {
+    Unit,
+    New(u64),
+    Tuple(i8, char),
+    Struct { a: bool },
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(untagged)]
+enum Without {
+    Number(u64),
+    Negative(i64),
+    Text(String),
+    List(Vec<Without>),
+    Struct { key: Option<Box<Without>> },
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Word {
+    #[serde(rename = "a \u{2028}\"\u{0}")]
+    Strange,
+    Plain,
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Wrapped<T>(T);
+
+type Keyed<T> = BTreeMap<T, u8>;
+
+fn reads_again<T: Serialize + serde::de::DeserializeOwned + PartialEq + fmt::Debug>(value: &T) {
+    let ours = write(value).unwrap();
+    assert_eq!(ours, serde_json::to_string(value).unwrap());
+    let mut scratch = vec![0; 2 * ours.len() + 4];
+    assert_eq!(json::from_slice::<T>(ours.as_bytes(), &Limits::DEFAULT, &mut scratch).as_ref(), Ok(value), "{ours}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn enums_are_written_in_every_representation(text in any::<String>(), n in any::<u64>(), m in any::<i64>()) {
+        for value in [Inside::Unit, Inside::Struct { a: None, b: text.clone() }, Inside::Struct { a: Some(Some(m as i32)), b: text.clone() }] {
+            reads_again(&value);
+        }
+        let c = text.chars().next().unwrap_or('\u{2028}');
+        for value in [Beside::Unit, Beside::New(n), Beside::Tuple(m as i8, c), Beside::Struct { a: n > 9 }] {
+            reads_again(&value);
+        }
+        let negative = Without::Negative(m | i64::MIN);
+        let inner = Without::List(vec![Without::Number(n), negative, Without::Text(text), Without::Struct { key: None }]);
+        reads_again(&Without::Struct { key: Some(Box::new(inner)) });
+    }
+
+    #[test]
+    fn keys_of_every_kind_are_written_and_read(
+        signed in any::<(i8, i16, i32, i64, i128)>(),
+        unsigned in any::<(u8, u16, u32, u64, u128)>(),
+        text in any::<String>(),
+        c in any::<char>(),
+    ) {
+        reads_again(&Keyed::from([(signed.0, 1), (i8::MIN, 2), (i8::MAX, 3)]));
+        reads_again(&Keyed::from([(signed.1, 1), (i16::MIN, 2), (i16::MAX, 3)]));
+        reads_again(&Keyed::from([(signed.2, 1), (i32::MIN, 2), (i32::MAX, 3)]));
+        reads_again(&Keyed::from([(signed.3, 1), (i64::MIN, 2), (i64::MAX, 3)]));
+        reads_again(&Keyed::from([(signed.4, 1), (i128::MIN, 2), (i128::MAX, 3)]));
+        reads_again(&Keyed::from([(unsigned.0, 1), (0, 2), (u8::MAX, 3)]));
+        reads_again(&Keyed::from([(unsigned.1, 1), (0, 2), (u16::MAX, 3)]));
+        reads_again(&Keyed::from([(unsigned.2, 1), (0, 2), (u32::MAX, 3)]));
+        reads_again(&Keyed::from([(unsigned.3, 1), (0, 2), (u64::MAX, 3)]));
+        reads_again(&Keyed::from([(unsigned.4, 1), (0, 2), (u128::MAX, 3)]));
+        reads_again(&Keyed::from([(c, 1), ('\0', 2), ('\u{2028}', 3)]));
+        reads_again(&Keyed::from([(text.clone(), 1), (text.clone() + "\u{2029}\u{7f}", 2)]));
+        reads_again(&Keyed::from([(Wrapped(text.clone()), 1)]));
+        reads_again(&Keyed::from([(Wrapped(Wrapped(unsigned.4)), 1)]));
+        reads_again(&Keyed::from([(true, 1), (false, 2)]));
+        reads_again(&Keyed::from([(Word::Strange, 1), (Word::Plain, 2)]));
+        reads_again(&(signed, unsigned, [i128::MIN, i128::MAX], [0, u128::MAX], (text, c)));
+    }
+}
+
+#[test]
+fn every_character_below_the_surrogates_is_read_as_itself() {
+    let all: String = (0..0xd800).filter_map(char::from_u32).collect();
+    assert_eq!(serde_json::from_str::<String>(&write_long(&all)).unwrap(), all);
+    for text in ["\u{2028}", "\u{2029}", "\u{feff}", "\u{7f}", "\u{80}", "\u{10ffff}", "</script>"] {
+        assert_eq!(write(text).unwrap(), serde_json::to_string(text).unwrap());
+    }
+}
+
+fn write_long(text: &str) -> String {
+    let mut buf = vec![0; 6 * text.len() + 2];
+    let length = json::to_slice(text, &mut buf).unwrap();
+    String::from_utf8(buf[..length].to_vec()).unwrap()
+}
+
+#[test]
+fn the_borders_of_floats_are_read_as_themselves() {
+    let mut edges =
+        vec![f64::MAX, f64::MIN, f64::MIN_POSITIVE, f64::EPSILON, 5e-324, 0.1, 1e15, 1e16, 1e17, 1e21, 1e-5, 1e-7];
+    edges.extend(
+        (0..2_047u64).flat_map(|e| [e << 52, (e << 52) + 1, (e << 52 | 0xf_ffff_ffff_ffff)]).map(f64::from_bits),
+    );
+    for value in edges {
+        let mut scratch = [0; 64];
+        let text = write(&value).unwrap();
+        let back: f64 = json::from_slice(text.as_bytes(), &Limits::DEFAULT, &mut scratch).unwrap();
+        assert_eq!(back.to_bits(), value.to_bits(), "{text}");
+    }
+    for bits in (0..0x7f80_0000u32).step_by(65_521) {
+        let value = f32::from_bits(bits);
+        let mut scratch = [0; 64];
+        let back: f32 = json::from_slice(write(&value).unwrap().as_bytes(), &Limits::DEFAULT, &mut scratch).unwrap();
+        assert_eq!(back.to_bits(), bits, "{value}");
+    }
+}

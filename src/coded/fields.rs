@@ -71,7 +71,10 @@ fn is_compressible(content_type: &str) -> bool {
         at.and_then(|at| subtype.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
     };
     let is = |words: &[&str]| words.iter().any(|word| subtype.eq_ignore_ascii_case(word));
+    let is_grpc = subtype.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("grpc"));
     match kind {
+        // Its messages are compressed one by one, or not at all; no client of gRPC takes a content coding off.
+        _ if is_grpc && kind.eq_ignore_ascii_case("application") => false,
         _ if ends("+json") || ends("+xml") || ends("+yaml") => true,
         _ if kind.eq_ignore_ascii_case("text") => true,
         _ if kind.eq_ignore_ascii_case("application") => is(&SUBTYPES),
@@ -199,6 +202,9 @@ mod tests {
             "application/gzip",
             "application/grpc",
             "application/grpc+proto",
+            "application/grpc+json",
+            "Application/gRPC+json",
+            "application/grpc-web+json",
             "multipart/byteranges",
             "application/pdf",
             "application/jsonx",

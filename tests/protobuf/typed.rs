@@ -125,6 +125,14 @@ fn depth_counts_for_known_and_unknown_fields_alike() {
             }
         }
     }
+    // The shortest that is too deep, with nothing but a tag in it.
+    for most in [1, 2, 5, 64] {
+        let shortest = (0..=most).fold(b"\x0b".to_vec(), |inner, _| content(5, &inner));
+        let v = decode::<Person>(&shortest, &with(Limit::ProtobufDepth, most as u64)).unwrap_err();
+        assert_eq!(v.rule, Rule::ProtobufDepth, "{most}");
+        let outcome = decode::<Person>(&shortest, &with(Limit::ProtobufDepth, most as u64 + 1));
+        assert_eq!(outcome.unwrap_err().rule, Rule::ProtobufShape, "{most}: the group does not end");
+    }
     // More than prost takes, under a limit that would allow it: prost has the last word.
     let deep = decode::<Person>(&nested(5, 200), &with(Limit::ProtobufDepth, 256)).unwrap_err();
     assert_eq!(deep.rule, Rule::ProtobufShape);
@@ -152,12 +160,21 @@ fn elements_are_charged_by_what_prost_reads() {
     for one in [&b"\x18\x01"[..], b"\x21\0\0\0\0\0\0\0\0", b"\x2a\x00", b"\x0a\x01x", b"\x2a\x02\x10\x02"] {
         let fields = if one.len() == 4 && one[0] == 0x2a { 2 } else { 1 };
         assert!(judge(&one.repeat(limit as usize / fields)).is_ok(), "{one:x?}");
-        assert_eq!(judge(&one.repeat(3 * limit as usize)).map(|_| ()), too_many, "{one:x?}");
+        assert_eq!(judge(&one.repeat(3 * limit as usize + 10)).map(|_| ()), too_many, "{one:x?}");
     }
-    // Packed: three times as many, less what the field itself costs.
+    // Packed: three times as many, less what the field itself costs, and ten that the end may cost.
     let packed = |n: u64| content(3, &vec![1; n as usize]);
-    assert_eq!(judge(&packed(3 * limit - 2)).map(|p| p.numbers.len()), Ok(2_998));
-    assert_eq!(judge(&packed(3 * limit - 1)).map(|_| ()), too_many);
+    assert_eq!(judge(&packed(3 * limit + 8)).map(|p| p.numbers.len()), Ok(3_008));
+    assert_eq!(judge(&packed(3 * limit + 9)).map(|_| ()), too_many);
+    // The last bytes are read one by one, if they do not end in a short varint.
+    for last in [
+        &b"\xca\x3e\x03\xff\xff\xff"[..],
+        b"\xca\x3e\x85\x80\x00\xff\xff\xff\xff\xff",
+        b"\x4a\x83\x80\x80\x80\x80\x00\xff\xff\xff",
+    ] {
+        let message = [&b"\x4a\x01\xff".repeat(limit as usize - 1), last].concat();
+        assert_eq!(judge(&message).map(|_| ()), Ok(()), "{last:x?}");
+    }
     // Empty messages inside a message, and then something that breaks it.
     for tail in [&b""[..], b"\xff"] {
         let inside = content(5, &[&b"\x2a\x00".repeat(1_600)[..], tail].concat());

@@ -78,11 +78,13 @@ fn hello(name: &str, times: u32) -> Vec<u8> {
 /// One call: its content goes out piece by piece, as the windows allow.
 async fn call(client: &SendRequest<Bytes>, method: &str, fields: &[(&str, &str)], content: &[Vec<u8>]) -> Answer {
     let mut client = client.clone().ready().await.unwrap();
-    let mut request = Request::post(format!("http://localhost/helloworld.Greeter/{method}")).header("te", "trailers");
+    let verb = fields.iter().find(|field| field.0 == ":method").map_or("POST", |field| field.1);
+    let url = format!("http://localhost/helloworld.Greeter/{method}");
+    let mut request = Request::builder().method(verb).uri(url).header("te", "trailers");
     if !fields.iter().any(|field| field.0 == "content-type") {
         request = request.header("content-type", "application/grpc");
     }
-    for (name, value) in fields {
+    for (name, value) in fields.iter().filter(|field| !field.0.starts_with(':')) {
         request = request.header(*name, *value);
     }
     let (response, mut sender) = client.send_request(request.body(()).unwrap(), false).unwrap();
@@ -167,6 +169,10 @@ async fn conversation(client: SendRequest<Bytes>) {
     refused(&call(&client, "SayHello", &[], &[framed(1, b"\x0a\x01x")]).await, "13");
     let wrong = call(&client, "SayHello", &[("content-type", "application/json")], &[b"{}".to_vec()]).await;
     assert_eq!((wrong.http, wrong.status), (StatusCode::UNSUPPORTED_MEDIA_TYPE, None));
+    for verb in ["GET", "PUT"] {
+        let wrong = call(&client, "SayHello", &[(":method", verb)], &[hello("x", 0)]).await;
+        assert_eq!((wrong.http, wrong.status), (StatusCode::METHOD_NOT_ALLOWED, None), "{verb}");
+    }
     // Compressed: the member of gzip that holds `0a 05 "World"`, stored.
     let member = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x01\x07\0\xf8\xff\x0a\x05World";
     let member = [&member[..], &crc32(b"\x0a\x05World").to_le_bytes(), &7u32.to_le_bytes()].concat();

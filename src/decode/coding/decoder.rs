@@ -281,7 +281,7 @@ impl Decoder {
     /// In the coded body (`at` is the offset of the byte that shows it): [`Rule::GzipHeader`], [`Rule::GzipHeaderTooLong`],
     /// [`Rule::GzipTrailer`], [`Rule::GzipMembers`], [`Rule::ZlibHeader`], [`Rule::ZlibTrailer`], [`Rule::DeflateData`];
     /// [`Rule::BrotliWindow`], [`Rule::BrotliData`] (at the first byte of the piece that shows it), [`Rule::BrotliTrailing`];
-    /// [`Rule::ZstdHeader`], [`Rule::ZstdWindow`], [`Rule::ZstdDictionary`], [`Rule::ZstdData`] (at the last byte of its block),
+    /// [`Rule::ZstdHeader`], [`Rule::ZstdWindow`], [`Rule::ZstdDictionary`], [`Rule::ZstdData`] (at the last byte of its block, or of the block's head),
     /// [`Rule::ZstdChecksum`], [`Rule::ZstdTrailing`]; [`Rule::DecoderStalled`], [`Rule::DecoderPool`]. In the decoded body (`at` is the offset of the first byte too many):
     /// [`Rule::DecodedTooLarge`], [`Rule::DecodedRatio`]. From then on every call gives the same error.
     pub fn step(&mut self, limits: &Limits, input: &[u8], max_output: usize) -> Result<Step, Violation> {

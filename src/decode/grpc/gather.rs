@@ -169,6 +169,9 @@ impl Gather {
     }
 
     fn end(&mut self) -> Result<(), Violation> {
+        if self.decoder.as_mut().is_some_and(Decoder::finish) {
+            self.inflate(b"")?;
+        }
         match &mut self.decoder {
             Some(decoder) => decoder.end().map_err(|v| in_content(v, self.start)),
             None => Ok(()),

@@ -113,6 +113,8 @@ pub(super) struct Machine {
     objects: [u64; 4],
     depth: usize,
     whitespace: u64,
+    /// White space is not allowed at all, and the first byte is held, which may be some.
+    pub(super) no_space: bool,
     /// Keys of the innermost open object. Who steps keeps those of the objects around it.
     pub(super) keys: usize,
     /// Whether anybody wants to know what strings and keys say; they are checked in any case.
@@ -140,6 +142,7 @@ impl Machine {
             objects: [0; 4],
             depth: 0,
             whitespace: 0,
+            no_space: false,
             keys: 0,
             wanted: true,
             room,
@@ -186,14 +189,15 @@ impl Machine {
                 },
             }
         }
+        // What the last piece ended in.
+        match self.state {
+            State::Start => return Ok(None),
+            State::Text => return self.text(piece),
+            State::Number => return self.number(piece),
+            State::Literal => return self.literal(piece),
+            _ => {}
+        }
         loop {
-            match self.state {
-                State::Start => return Ok(None),
-                State::Text => return self.text(piece),
-                State::Number => return self.number(piece),
-                State::Literal => return self.literal(piece),
-                _ => {}
-            }
             let Some(mut byte) = piece.peek() else { return self.used_up(piece) };
             if is_space(byte) {
                 self.space(piece)?;
@@ -203,9 +207,7 @@ impl Machine {
             match (self.state, byte) {
                 (State::Value | State::ValueOrEnd, b'"') => {
                     self.is_key = false;
-                    if self.plain_text(u64::MAX, piece) {
-                        return Ok(Some(self.end_text()));
-                    }
+                    return if self.plain_text(u64::MAX, piece) { Ok(Some(self.end_text())) } else { self.text(piece) };
                 }
                 (State::CommaOrEnd, b',') => {
                     piece.at += 1;
@@ -215,9 +217,8 @@ impl Machine {
                     keys::room_for(self.keys, self.here(piece), piece.limits)?;
                     self.keys += 1;
                     self.is_key = true;
-                    if self.plain_text(self.most(Limit::JsonKeyBytes, piece), piece) {
-                        return Ok(Some(self.end_text()));
-                    }
+                    let most = self.most(Limit::JsonKeyBytes, piece);
+                    return if self.plain_text(most, piece) { Ok(Some(self.end_text())) } else { self.text(piece) };
                 }
                 (State::Colon, b':') => {
                     piece.at += 1;
@@ -279,7 +280,10 @@ impl Machine {
             [0xef, 0xbb, 0xbf, ..] | [0xfe, 0xff, ..] | [0xff, 0xfe, ..] | [0, ..] | [_, 0, ..] => {
                 return Err(Violation::new(Rule::JsonByteOrderMark, 0));
             }
-            [] | [_] | [0xef, 0xbb] if !piece.is_last => return Ok(None),
+            [] | [_] | [0xef, 0xbb] if !piece.is_last => {
+                self.no_space = piece.limits.get(Limit::JsonWhitespaceBytes) == 0;
+                return Ok(None);
+            }
             _ => {}
         }
         // What this piece brought is read again, from here; what the one before it brought, now.

@@ -52,16 +52,19 @@ impl Shape {
 
     /// Takes what continues the number from the front of `bytes`; says how many those are.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
-        let (mut shape, mut taken) = (*self, 0);
-        for &byte in bytes {
-            match shape.next(byte) {
-                Next::Goes(next) => shape = next,
-                _ => break,
+        let mut rest = bytes;
+        while let [byte, after @ ..] = rest
+            && let Next::Goes(next) = self.next(*byte)
+        {
+            (*self, rest) = (next, after);
+            // Behind a digit others change nothing.
+            if matches!(next, Shape::Integer | Shape::Fraction | Shape::Power) {
+                while let [b'0'..=b'9', after @ ..] = rest {
+                    rest = after;
+                }
             }
-            taken += 1;
         }
-        *self = shape;
-        taken
+        bytes.len() - rest.len()
     }
 }
 

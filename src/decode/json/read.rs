@@ -62,13 +62,17 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The next member of what `close` ends: false if there is none. The comma before it is skipped.
-    fn member(&mut self, close: u8) -> Result<bool, Error> {
+    /// The next member of what `close` ends: false if there is none. The comma before it is skipped; it must be there, or a
+    /// type that reads nothing would find the same member for ever.
+    fn member(&mut self, close: u8, is_first: bool) -> Result<bool, Error> {
         let byte = self.peek()?;
-        if byte == b',' {
-            self.at += 1;
+        if byte == close {
+            return Ok(false);
         }
-        Ok(byte != close)
+        if !is_first {
+            self.take(b',')?;
+        }
+        Ok(true)
     }
 
     fn literal(&mut self) -> &'a [u8] {
@@ -160,14 +164,14 @@ impl<'a> Reader<'a> {
 
     fn sequence<V: Visitor<'a>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         self.take(b'[')?;
-        let value = visitor.visit_seq(Members(self))?;
+        let value = visitor.visit_seq(Members { reader: self, is_first: true })?;
         // A type that wants fewer than there are has not read all of it.
         self.take(b']').map(|()| value)
     }
 
     fn map<V: Visitor<'a>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         self.take(b'{')?;
-        let value = visitor.visit_map(Members(self))?;
+        let value = visitor.visit_map(Members { reader: self, is_first: true })?;
         self.take(b'}').map(|()| value)
     }
 }
@@ -237,9 +241,18 @@ impl<'a> Deserializer<'a> for &mut Reader<'a> {
 
     parsed! {
         deserialize_i128 visit_i128 |_| true;
-        deserialize_u128 visit_u128 |_| true;
         deserialize_f32 visit_f32 f32::is_finite;
         deserialize_f64 visit_f64 f64::is_finite;
+    }
+
+    fn deserialize_u128<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.peek()? {
+            b'-' | b'0'..=b'9' => match text(self.literal())? {
+                "-0" => visitor.visit_u128(0),
+                word => visitor.visit_u128(word.parse().map_err(|_| RANGE)?),
+            },
+            _ => Err(SHAPE),
+        }
     }
 
     fn deserialize_string<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -300,13 +313,23 @@ impl<'a> Deserializer<'a> for &mut Reader<'a> {
 }
 
 /// The members of an array or an object.
-struct Members<'r, 'a>(&'r mut Reader<'a>);
+struct Members<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    is_first: bool,
+}
+
+impl Members<'_, '_> {
+    fn next(&mut self, close: u8) -> Result<bool, Error> {
+        let is_first = core::mem::take(&mut self.is_first);
+        self.reader.member(close, is_first)
+    }
+}
 
 impl<'a> de::SeqAccess<'a> for Members<'_, 'a> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'a>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        if self.0.member(b']')? { seed.deserialize(&mut *self.0).map(Some) } else { Ok(None) }
+        if self.next(b']')? { seed.deserialize(&mut *self.reader).map(Some) } else { Ok(None) }
     }
 }
 
@@ -314,12 +337,12 @@ impl<'a> de::MapAccess<'a> for Members<'_, 'a> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'a>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        if self.0.member(b'}')? { seed.deserialize(Key(self.0)).map(Some) } else { Ok(None) }
+        if self.next(b'}')? { seed.deserialize(Key(self.reader)).map(Some) } else { Ok(None) }
     }
 
     fn next_value_seed<T: DeserializeSeed<'a>>(&mut self, seed: T) -> Result<T::Value, Error> {
-        self.0.take(b':')?;
-        seed.deserialize(&mut *self.0)
+        self.reader.take(b':')?;
+        seed.deserialize(&mut *self.reader)
     }
 }
 
@@ -327,12 +350,13 @@ impl<'a> de::MapAccess<'a> for Members<'_, 'a> {
 struct Key<'r, 'a>(&'r mut Reader<'a>);
 
 macro_rules! spelled {
-    ($($name:ident $visit:ident)*) => { $(
+    ($($name:ident $visit:ident $good:expr;)*) => { $(
         fn $name<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
             let key = self.0.brief()?;
             // As JSON spells it: Rust's own reading is looser in signs and leading zeros.
             let is_json = super::check_in(key.as_bytes(), &crate::base::Limits::DEFAULT, &mut []).is_ok();
             match key.parse() {
+                Ok(value) if is_json && !$good(value) => Err(RANGE),
                 Ok(value) if is_json => visitor.$visit(value),
                 _ => Err(SHAPE),
             }
@@ -348,19 +372,19 @@ impl<'a> Deserializer<'a> for Key<'_, 'a> {
     }
 
     spelled! {
-        deserialize_bool visit_bool
-        deserialize_i8 visit_i8
-        deserialize_i16 visit_i16
-        deserialize_i32 visit_i32
-        deserialize_i64 visit_i64
-        deserialize_i128 visit_i128
-        deserialize_u8 visit_u8
-        deserialize_u16 visit_u16
-        deserialize_u32 visit_u32
-        deserialize_u64 visit_u64
-        deserialize_u128 visit_u128
-        deserialize_f32 visit_f32
-        deserialize_f64 visit_f64
+        deserialize_bool visit_bool |_| true;
+        deserialize_i8 visit_i8 |_| true;
+        deserialize_i16 visit_i16 |_| true;
+        deserialize_i32 visit_i32 |_| true;
+        deserialize_i64 visit_i64 |_| true;
+        deserialize_i128 visit_i128 |_| true;
+        deserialize_u8 visit_u8 |_| true;
+        deserialize_u16 visit_u16 |_| true;
+        deserialize_u32 visit_u32 |_| true;
+        deserialize_u64 visit_u64 |_| true;
+        deserialize_u128 visit_u128 |_| true;
+        deserialize_f32 visit_f32 f32::is_finite;
+        deserialize_f64 visit_f64 f64::is_finite;
     }
 
     fn deserialize_string<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -526,6 +550,47 @@ mod tests {
         assert!(read::<BTreeMap<[u8; 1], u8>>(r#"{"1":1}"#).is_err());
         assert!(read::<BTreeMap<(), u8>>(r#"{"1":1}"#).is_err());
         assert!(read::<BTreeMap<Option<u8>, u8>>(r#"{"1":1}"#).is_ok());
+    }
+
+    /// Bits of a float, so that it may be a key.
+    #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
+    struct Bits(u32);
+
+    impl<'de> Deserialize<'de> for Bits {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bits, D::Error> {
+            f32::deserialize(deserializer).map(|float| Bits(float.to_bits()))
+        }
+    }
+
+    #[test]
+    fn no_float_becomes_infinite_as_a_key_or_as_a_value() {
+        assert_eq!(read(r#"{"0.5":1}"#), Ok(BTreeMap::from([(Bits(0.5f32.to_bits()), 1)])));
+        assert_eq!(read::<BTreeMap<Bits, u8>>(r#"{"1e39":1}"#), Err((Rule::JsonNumberRange, 7)));
+        assert_eq!(read::<Bits>("1e39"), Err((Rule::JsonNumberRange, 4)));
+    }
+
+    #[test]
+    fn minus_zero_is_the_zero_of_every_integer() {
+        assert_eq!((read("-0"), read("-0"), read("-0"), read("-0")), (Ok(0u8), Ok(0i64), Ok(0u128), Ok(0i128)));
+        assert_eq!(read::<u128>("-1"), Err((Rule::JsonNumberRange, 2)));
+    }
+
+    /// Reads nothing of what it is offered.
+    #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
+    struct Absent;
+
+    impl<'de> Deserialize<'de> for Absent {
+        fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Absent, D::Error> {
+            Ok(Absent)
+        }
+    }
+
+    #[test]
+    fn a_type_that_reads_nothing_ends_in_an_error_and_not_in_a_loop() {
+        assert_eq!(read::<Vec<Absent>>("[1, 2]"), Err((Rule::JsonShape, 1)));
+        assert_eq!(read::<Vec<Absent>>("[]"), Ok(vec![]));
+        assert_eq!(read::<BTreeMap<String, Absent>>(r#"{"a": 1, "b": 2}"#), Err((Rule::JsonShape, 6)));
+        assert_eq!(read::<BTreeMap<Absent, u8>>(r#"{"a": 1}"#), Err((Rule::JsonShape, 1)));
     }
 
     #[test]

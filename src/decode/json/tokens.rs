@@ -2,7 +2,7 @@
 //! from the tokenizer; or the rule that is broken, and where.
 
 use super::grammar::{Event, Lies, Machine, Piece};
-use crate::base::{Limits, Violation};
+use crate::base::{Limit, Limits, Violation};
 
 /// A token of a JSON text. Keys and strings are unescaped; `\u0000` is U+0000 there, like any other character.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -162,7 +162,10 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Tokenizer<S> {
     /// # Errors
     /// As [`Tokenizer::next`]: the text may be incomplete, or empty.
     pub fn finish(&mut self) -> Result<Option<Token<'_>>, Violation> {
-        let mut cursor = Piece::new(&[], true, &Limits::DEFAULT, self.scratch.as_mut());
+        // All was judged under the caller's limits, but for the only byte of a text, which is judged here.
+        let no_space = Limits::DEFAULT.with(Limit::JsonWhitespaceBytes, 0).ok().filter(|_| self.walk.machine.no_space);
+        let limits = no_space.unwrap_or(Limits::DEFAULT);
+        let mut cursor = Piece::new(&[], true, &limits, self.scratch.as_mut());
         let event = self.walk.next(&mut cursor)?;
         let lies = cursor.lies;
         // A number that ends here may still lie in an array that does not.

@@ -36,14 +36,16 @@ impl ser::Error for WriteError {
 }
 
 pub(super) fn value<T: Serialize + ?Sized>(value: &T, buf: &mut [u8]) -> Result<usize, WriteError> {
-    let mut writer = Writer { buf, at: 0 };
+    let mut writer = Writer { buf, at: 0, failed: None };
     value.serialize(&mut writer)?;
-    Ok(writer.at)
+    writer.failed.map_or(Ok(writer.at), Err)
 }
 
 struct Writer<'b> {
     buf: &'b mut [u8],
     at: usize,
+    /// Why a member was not written. A value may go on regardless; what comes out then is no JSON.
+    failed: Option<WriteError>,
 }
 
 impl<'b> Writer<'b> {
@@ -318,15 +320,24 @@ impl Members<'_, '_> {
     }
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteError> {
-        self.comma()?;
-        value.serialize(&mut *self.writer)
+        let written = self.comma().and_then(|()| value.serialize(&mut *self.writer));
+        self.noted(written)
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), WriteError> {
-        self.comma()?;
-        self.writer.string(name)?;
+        let named = self.comma().and_then(|()| self.writer.string(name));
+        let written = named.and_then(|()| self.value(value));
+        self.noted(written)
+    }
+
+    /// `:value`
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteError> {
         self.writer.byte(b':')?;
         value.serialize(&mut *self.writer)
+    }
+
+    fn noted(&mut self, written: Result<(), WriteError>) -> Result<(), WriteError> {
+        written.inspect_err(|error| self.writer.failed = Some(*error))
     }
 }
 
@@ -361,13 +372,13 @@ impl ser::SerializeMap for Members<'_, '_> {
     type Error = WriteError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), WriteError> {
-        self.comma()?;
-        key.serialize(Key(&mut *self.writer))
+        let written = self.comma().and_then(|()| key.serialize(Key(&mut *self.writer)));
+        self.noted(written)
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteError> {
-        self.writer.byte(b':')?;
-        value.serialize(&mut *self.writer)
+        let written = self.value(value);
+        self.noted(written)
     }
 
     fn end(self) -> Result<(), WriteError> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use vestibule::decode::coding::Coding;
 use vestibule::decode::grpc::{self, Code, Gather};
 use vestibule::decode::protobuf;
-use vestibule::{Event, Id, Limit, LimitError, Limits, Misuse, Reply, Request, Violation};
+use vestibule::{Content, Event, Id, Limit, LimitError, Limits, Misuse, Reply, Request, Violation};
 use vestibule_std::Service;
 
 #[derive(Clone, PartialEq, Message)]
@@ -158,6 +158,11 @@ pub(crate) struct Greeter {
 
 impl Greeter {
     fn begin(&mut self, mut request: Request<'_>) -> Result<(), Misuse> {
+        if request.head.method != "POST" {
+            request.reply.discard();
+            let fields = [("allow", "POST")];
+            return request.reply.respond(405, &fields, Content::Whole(b"")).map(|_| ());
+        }
         if request.head.fields.get("content-type").and_then(grpc::format) != Some(b"proto") {
             request.reply.discard();
             return request.reply.text(415, "This is for application/grpc+proto.\n");

@@ -184,7 +184,9 @@ impl Zstd {
         let room = self.room();
         let largest = self.frame.window.min(BLOCK);
         let most = if kind == Kind::Compressed { largest } else { largest.min(room) };
-        if size > most || kind == Kind::Reserved {
+        // A frame that its last block leaves too short shows here, before anything of that is given, unless it is compressed.
+        let too_short = last && kind != Kind::Compressed && self.frame.length.is_some() && size < room;
+        if size > most || kind == Kind::Reserved || too_short {
             return Err(malformed);
         }
         self.last = last;
