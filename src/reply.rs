@@ -307,16 +307,23 @@ impl Reply<'_> {
         #[cfg(feature = "alloc")]
         let plan = self.plan(status, &fields, None);
         #[cfg(feature = "alloc")]
-        if let Plan::Coded(coding) = plan
-            && self.fill_coded(coding, &write)
-        {
-            return self.respond_prepared(status, &fields, coding);
-        }
-        #[cfg(feature = "alloc")]
-        let varies = plan != Plan::AsIs;
-        let Reply { id, exchanges, out, limits, .. } = self;
+        let mut coded = None;
+        #[rustfmt::skip]
+        let Reply { id, exchanges, out, limits, #[cfg(feature = "alloc")] coders } = self;
         let mut outcome = Ok(true);
-        let fits = out.put_behind(SHORT_HEAD, write, |out, len| {
+        let fill = |space: &mut [u8]| {
+            let n = write(space)?;
+            #[cfg(feature = "alloc")]
+            if let (Plan::Coded(coding), Some(coders)) = (plan, coders.as_deref_mut())
+                && is_codable(status, &fields, Some(n as u64), limits)
+                && coders.prepare(id.0, coding, limits, space.get(..n)?)
+            {
+                coded = Some(coding);
+                return None; // nothing of it stays there
+            }
+            Some(n)
+        };
+        let fits = out.put_behind(SHORT_HEAD, fill, |out, len| {
             let mut reply = Reply {
                 id: *id,
                 exchanges,
@@ -332,7 +339,7 @@ impl Reply<'_> {
                 .and_then(|most| if len > most { Err(Misuse::NoRoom) } else { Ok(()) })
                 .and_then(|()| {
                     #[cfg(feature = "alloc")]
-                    if varies && is_codable(status, &fields, Some(len as u64), limits) {
+                    if plan != Plan::AsIs && is_codable(status, &fields, Some(len as u64), limits) {
                         return reply.respond_varying(status, &fields, content);
                     }
                     reply.respond_as_it_is(status, &fields, content)
@@ -345,6 +352,10 @@ impl Reply<'_> {
                 Err(_) => None,
             }
         });
+        #[cfg(feature = "alloc")]
+        if let Some(coding) = coded {
+            return self.respond_prepared(status, &fields, coding);
+        }
         outcome?;
         if fits { Ok(()) } else { Err(Misuse::NoRoom) }
     }
@@ -370,7 +381,7 @@ impl Reply<'_> {
 /// What a stream of HTTP/2 may hold back of a short answer.
 const PARK: usize = 1_024;
 /// What the head of a short response can take: status line, content type, framing, persistence.
-pub(crate) const SHORT_HEAD: usize = 192;
+const SHORT_HEAD: usize = 192;
 
 impl core::fmt::Debug for Reply<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

@@ -6,7 +6,7 @@ use crate::coded::{Carrier, Coders, Edited, Pumped, Scratch, is_codable};
 use crate::decode::coding::Coding;
 use crate::parse::Content;
 use crate::read::OutboxMut;
-use crate::reply::{Exchanges, Reply, SHORT_HEAD, dispatch};
+use crate::reply::{Exchanges, Reply, dispatch};
 
 /// What is coded of an exchange goes on. `None`: it is not coded.
 pub(crate) fn pump(
@@ -38,7 +38,8 @@ pub(crate) enum Plan {
 impl Reply<'_> {
     /// What is to be done about a response with that status, these fields and content of that length.
     pub(crate) fn plan(&mut self, status: u16, fields: &[(&str, &str)], length: Option<u64>) -> Plan {
-        if self.coders.is_none() {
+        // Where one is under way, another answer is a mistake that the exchange itself tells.
+        if self.coders.as_ref().is_none_or(|coders| coders.has(self.id.0)) {
             return Plan::AsIs;
         }
         let offer = self.exchanges.shared(self.id.0).map_or(0, |x| x.offer);
@@ -109,24 +110,6 @@ impl Reply<'_> {
         };
         let fields = edited.get();
         dispatch!(self, |x, out| x.with(|x| coders.respond_prepared(id, x, out, limits, status, fields)))
-    }
-
-    /// Writes a body where the outbox has room, and codes it from there. False: it is not coded.
-    pub(crate) fn fill_coded(&mut self, coding: Coding, write: impl Fn(&mut [u8]) -> Option<usize>) -> bool {
-        let Reply { id, out, limits, coders: Some(coders), .. } = self else { return false };
-        let mut coded = false;
-        out.put_behind(
-            SHORT_HEAD,
-            |space| {
-                let n = write(space)?;
-                let content = space.get(..n)?;
-                coded = n as u64 >= limits.get(crate::Limit::EncodeFromBytes)
-                    && coders.prepare(id.0, coding, limits, content);
-                None // nothing of it stays there
-            },
-            |_, _| None,
-        );
-        coded
     }
 
     pub(crate) fn finish_coded(&mut self, trailers: Option<&[(&str, &str)]>) -> Option<Result<(), Misuse>> {

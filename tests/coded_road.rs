@@ -8,6 +8,8 @@ mod app;
 #[allow(dead_code)] // its other users need the rest
 #[path = "versions/client.rs"]
 mod client;
+#[path = "coded_road/edges.rs"]
+mod edges;
 #[allow(dead_code)]
 #[path = "versions/frames.rs"]
 mod frames;
