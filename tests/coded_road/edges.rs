@@ -121,6 +121,26 @@ fn a_second_answer_is_refused_and_the_first_one_stays_as_it_is() {
 }
 
 #[test]
+fn grpc_is_never_coded_by_us_whatever_its_messages_are() {
+    for kind in ["application/grpc+json", "application/grpc", "application/grpc+proto", "application/grpc-web+json"] {
+        let answer = Answer::new(How::Streamed, text(3_000)).with("content-type", kind);
+        for got in both(&answer, "GET", "gzip") {
+            assert_eq!((got.get("content-encoding"), got.get("vary")), (None, None), "{kind}");
+            assert_eq!(got.body, answer.content);
+        }
+    }
+}
+
+#[test]
+fn coded_content_is_not_offered_in_ranges() {
+    let answer = Answer::new(How::Whole, text(3_000)).with("accept-ranges", "bytes");
+    for (coded, as_is) in both(&answer, "GET", "gzip").iter().zip(&both(&answer, "GET", "identity")) {
+        assert_eq!((coded.get("accept-ranges"), coded.get("content-encoding")), (None, Some("gzip")));
+        assert_eq!(as_is.get("accept-ranges"), Some("bytes"));
+    }
+}
+
+#[test]
 fn a_value_is_written_as_json_once_whether_it_is_coded_or_too_short_for_that() {
     use std::cell::Cell;
     struct Counted<'a>(usize, &'a Cell<usize>);
