@@ -107,7 +107,7 @@ impl<'t> Turn<'t> {
                 }
                 Step::Pause(pause) => {
                     #[cfg(feature = "alloc")]
-                    if self.flush_coders() {
+                    if matches!(pause, Pause::Input { .. } | Pause::Caller(_)) && self.flush_coders() {
                         continue;
                     }
                     self.pause = Some(pause);

@@ -13,6 +13,8 @@ use crate::read::OutboxMut;
 pub(super) const STAGE: usize = 8_192;
 /// Coded bytes that one call sends at most before others have their turn (RFC 9218 §10).
 const SHARE: usize = 16_384;
+/// Content that one call codes at most, however little becomes of it.
+pub(super) const MOST_TAKEN: usize = 131_072;
 
 /// What is to be done next for an exchange whose turn it is to write.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -120,7 +122,12 @@ impl Coder {
         self.left.is_some_and(|left| left > 0)
     }
 
-    /// Begins to push out what the encoder keeps, if nobody else will: false.
+    /// All is sent but the end, for which there was no room. No window has to be open for it.
+    pub(super) fn owes_end(&self) -> bool {
+        self.ended && self.is_drained()
+    }
+
+    /// Begins to push out what the encoder keeps. False: it keeps nothing, or somebody else will.
     pub(super) fn begin_flush(&mut self) -> bool {
         let due = self.dirty && !self.ended && !self.wants && self.flow == Flow::More;
         if due {
@@ -182,11 +189,12 @@ impl Coder {
             if rest.is_empty() && self.settled {
                 return Ok(taken);
             }
-            if sent >= SHARE {
+            if sent >= SHARE || taken >= MOST_TAKEN {
                 x.starve();
                 return Ok(taken);
             }
-            let Some(step) = self.encode(rest, self.flow) else {
+            let part = rest.get(..MOST_TAKEN - taken).unwrap_or(rest);
+            let Some(step) = self.encode(part, self.flow) else {
                 x.break_off();
                 return Err(Misuse::Gone);
             };
@@ -252,18 +260,25 @@ impl Coder {
             None | Some([]) => x.finish(out),
             Some(fields) => x.trailers(out, limits, fields),
         };
-        if said == Err(Misuse::NoRoom) {
-            x.starve();
-            return Pumped::Waiting;
+        match said {
+            Err(Misuse::NoRoom) => {
+                x.starve();
+                return Pumped::Waiting;
+            }
+            Ok(()) | Err(Misuse::Gone) => {} // content of a known length ends of itself
+            Err(_) => x.break_off(),
         }
-        Pumped::Done // `Gone`: content of a known length ends of itself
+        Pumped::Done
     }
 
     /// Checks trailers and notes them: they are sent behind what is still to be coded.
     pub(super) fn keep_trailers(&mut self, limits: &Limits, fields: &[(&str, &str)]) -> Result<(), Misuse> {
-        let mut size = 128usize;
+        let (mut size, most) = (128usize, limits.get(Limit::FieldValueBytes));
         for (name, value) in fields {
             check_field(name, value.as_bytes()).map_err(Misuse::Field)?;
+            if value.len() as u64 > most {
+                return Err(Misuse::HeadTooLarge);
+            }
             if !may_be_trailer(name.as_bytes()) {
                 return Err(Misuse::Field(FieldFault::Trailer));
             }
@@ -273,7 +288,8 @@ impl Coder {
             return Err(Misuse::NoTrailers);
         }
         // They have to fit an outbox as small as may be, once it is empty.
-        if size > limits.size(Limit::ReplyRoomBytes) || fields.len() > MOST {
+        let most = limits.size(Limit::ReplyRoomBytes).min(limits.size(Limit::ResponseHeadBytes));
+        if size > most || fields.len() > MOST {
             return Err(Misuse::HeadTooLarge);
         }
         self.trailers.try_reserve(size).map_err(|_| Misuse::NoRoom)?;

@@ -25,7 +25,7 @@ use crate::read::OutboxMut;
 
 pub(crate) use carrier::Carrier;
 pub(crate) use coder::Pumped;
-use coder::{Coder, STAGE};
+use coder::{Coder, MOST_TAKEN, STAGE};
 pub(crate) use fields::{Edited, MOST, Scratch, is_codable};
 
 /// Coded bytes of an answer that is given all at once, at most.
@@ -123,9 +123,9 @@ impl Coders {
         *self = Coders::default();
     }
 
-    /// Some content should be flushed, as nobody else will push it out: the exchange that it belongs to.
+    /// Some content should be flushed, as nobody else will push it out, or is complete but for its end: the exchange that it belongs to.
     pub(crate) fn next_flush(&mut self) -> Option<u64> {
-        self.active.iter_mut().find_map(|coder| coder.begin_flush().then_some(coder.id))
+        self.active.iter_mut().find_map(|coder| (coder.owes_end() || coder.begin_flush()).then_some(coder.id))
     }
 
     /// Goes on with a response that is coded. `None`: it is not.
@@ -214,15 +214,18 @@ impl Coders {
         let coder = self.begin(id, coding, limits)?;
         let mut taken = 0;
         if whole {
-            let Some(step) = coder.encode(bytes, Flow::Finish) else {
+            let first = bytes.get(..MOST_TAKEN).unwrap_or(bytes);
+            let flow = if first.len() == bytes.len() { Flow::Finish } else { Flow::More };
+            let Some(step) = coder.encode(first, flow) else {
                 self.release(id);
                 return None;
             };
-            if step.done && coder.staged().len() >= bytes.len() {
+            let done = step.done && flow == Flow::Finish;
+            if done && coder.staged().len() >= bytes.len() {
                 self.release(id);
                 return None;
             }
-            if step.done {
+            if done {
                 let said = self.respond_prepared(id, x, out, limits, status, fields);
                 return Some(said.map(|()| bytes.len()));
             }

@@ -121,6 +121,80 @@ fn a_second_answer_is_refused_and_the_first_one_stays_as_it_is() {
 }
 
 #[test]
+fn trailers_behind_coded_content_keep_to_the_limits_of_fields_at_once() {
+    let long = "v".repeat(100);
+    for h2 in [false, true] {
+        let long = long.clone();
+        let handler = move |is_request: bool, mut reply: Reply<'_>| {
+            if is_request {
+                reply.respond(200, &TYPE, Content::Streamed).unwrap();
+                reply.write(text(1_000).as_bytes()).unwrap();
+                assert_eq!(reply.trailers(&[("x-long", &long)]), Err(Misuse::HeadTooLarge));
+                assert_eq!(reply.trailers(&[("x-long", "short")]), Ok(()));
+            }
+        };
+        let mut one = One::new(coding(limit(Limit::FieldValueBytes, 64)), 16_384, handler);
+        let got = if h2 { one.h2("gzip", 65_535) } else { one.h1("gzip") };
+        assert!(got.complete && got.plain() == text(1_000).as_bytes());
+        assert_eq!(got.trailers.len(), 1);
+    }
+}
+
+#[test]
+fn the_end_of_content_needs_no_window() {
+    let content = noise(3_000);
+    let run = |window: i64, outbox: usize| {
+        let content = content.clone();
+        let handler = move |is_request: bool, mut reply: Reply<'_>| {
+            if is_request {
+                reply.respond(200, &TYPE, Content::Streamed).unwrap();
+                assert_eq!(reply.write(content.as_bytes()), Ok(content.len()));
+                reply.trailers(&[("x-long", &"t".repeat(700))]).unwrap();
+            }
+        };
+        One::new(coding(Limits::DEFAULT), outbox, handler).h2("gzip", window)
+    };
+    let wide = run(65_535, 16_384);
+    assert!(wide.complete && wide.plain() == content.as_bytes() && wide.trailers.len() == 1);
+    let all = wide.body.len();
+    for outbox in (all..all + 2_000).step_by(16) {
+        let got = run(all as i64, outbox);
+        assert_eq!(got.body.len(), all);
+        assert!(got.complete && got.trailers.len() == 1, "in an outbox of {outbox}");
+    }
+}
+
+#[test]
+fn one_call_does_not_code_for_ever_though_everything_it_gets_becomes_nothing() {
+    let zeros = vec![0; 32 << 20];
+    for coding in ALL.iter().filter(|c| c.is_encodable()) {
+        for whole in [false, true] {
+            let mut taken = Vec::new();
+            let handler = |is_request: bool, mut reply: Reply<'_>| {
+                let done: usize = taken.iter().sum();
+                taken.push(match (is_request, whole) {
+                    (true, true) => reply.respond(200, &TYPE, Content::Whole(&zeros)).unwrap(),
+                    (true, false) => reply.respond(200, &TYPE, Content::Streamed).unwrap(),
+                    _ => 0,
+                });
+                if !(is_request && whole) {
+                    taken.push(reply.write(&zeros[done..]).unwrap());
+                }
+                if !whole && taken.iter().sum::<usize>() == zeros.len() {
+                    reply.finish().unwrap();
+                }
+            };
+            let mut one = One::new(super::edges::coding(Limits::DEFAULT), 16_384, handler);
+            let got = one.h1(coding.name());
+            drop(one);
+            let most = *taken.iter().max().unwrap();
+            assert!(most <= 1 << 20, "{coding:?}: {most} bytes in one call");
+            assert!(got.complete && got.plain() == zeros, "{coding:?}");
+        }
+    }
+}
+
+#[test]
 fn grpc_is_never_coded_by_us_whatever_its_messages_are() {
     for kind in ["application/grpc+json", "application/grpc", "application/grpc+proto", "application/grpc-web+json"] {
         let answer = Answer::new(How::Streamed, text(3_000)).with("content-type", kind);
@@ -224,3 +298,42 @@ fn informed_h1<F: FnMut(bool, Reply<'_>)>(one: &mut One<F>, accept: &str) -> Got
     read_h1(&sent, &["GET"]).remove(0)
 }
 
+#[test]
+fn a_turn_that_ends_for_the_sake_of_others_flushes_nothing() {
+    let run = |units: u64| {
+        let config = Config::new(limit(Limit::TurnUnits, units)).with_response_codings(&[Coding::Gzip]);
+        let mut connection = Connection::new(&config, Instant::ZERO);
+        let (mut inbox, mut outbox) = (Inbox::new(vec![0; config.inbox_bytes()]), Outbox::new([0u8; 16_384]));
+        let mut input =
+            b"POST / HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        (0..200).for_each(|_| input.extend_from_slice(b"a\r\n0123456789\r\n"));
+        input.extend_from_slice(b"0\r\n\r\n");
+        assert_eq!(inbox.fill(&input), input.len());
+        let (mut sent, mut turns) = (Vec::new(), 0);
+        loop {
+            let mut turn = connection.turn(Instant::ZERO, &mut inbox, &mut outbox).unwrap();
+            while let Some(event) = turn.next() {
+                match event {
+                    Event::Request(mut request) => _ = request.reply.respond(200, &TYPE, Content::Streamed).unwrap(),
+                    Event::Body(mut body) => {
+                        assert_eq!(body.reply.write(body.bytes), Ok(body.bytes.len()));
+                        if body.last {
+                            body.reply.finish().unwrap();
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            turns += 1;
+            let pause = turn.finish();
+            sent.extend_from_slice(outbox.ready());
+            outbox.wrote(outbox.ready().len());
+            if pause != vestibule::Pause::Yield {
+                return (read_h1(&sent, &["POST"]).remove(0), turns);
+            }
+        }
+    };
+    let ((short, many), (long, few)) = (run(Limit::TurnUnits.range().0), run(Limit::TurnUnits.range().1));
+    assert!(many > 3 && few == 1 && short.complete && short.plain() == b"0123456789".repeat(200));
+    assert_eq!(short.body, long.body);
+}
