@@ -337,3 +337,35 @@ fn a_turn_that_ends_for_the_sake_of_others_flushes_nothing() {
     assert!(many > 3 && few == 1 && short.complete && short.plain() == b"0123456789".repeat(200));
     assert_eq!(short.body, long.body);
 }
+
+#[test]
+fn many_answers_given_up_at_once_are_all_reset() {
+    let config = coding(limit(Limit::ReplyRoomBytes, 512));
+    let mut connection = Connection::new(&config, Instant::ZERO);
+    let (mut inbox, mut outbox) = (Inbox::new(vec![0; 65_536]), Outbox::new(vec![0; config.least_outbox_bytes()]));
+    let mut client = Client::new(1, 65_535);
+    let streams: Vec<u32> = (0..100).map(|_| client.request(&lines("GET", "/", "gzip"), None, &[])).collect();
+    let mut ids = Vec::new();
+    let mut given_up = false;
+    for _ in 0..50 {
+        let input: Vec<u8> = client.out.drain(..).collect();
+        assert_eq!(inbox.fill(&input), input.len());
+        let mut turn = connection.turn(Instant::ZERO, &mut inbox, &mut outbox).unwrap();
+        while let Some(event) = turn.next() {
+            if let Event::Request(request) = event {
+                ids.push(request.reply.id());
+            }
+        }
+        if ids.len() == 100 && !given_up {
+            given_up = true;
+            ids.iter().for_each(|id| turn.reply(*id).unwrap().abort());
+            while turn.next().is_some() {}
+        }
+        let _ = turn.finish();
+        client.read(outbox.ready());
+        outbox.wrote(outbox.ready().len());
+    }
+    assert!(given_up);
+    let left = streams.iter().filter(|stream| client.lanes[stream].reset.is_none()).count();
+    assert_eq!(left, 0);
+}
