@@ -61,8 +61,11 @@ impl Coder {
         Ok(Coder::over(id, Encoder::new(coding)?, staged, Vec::new()))
     }
 
-    /// The same memory for another response.
-    pub(super) fn renew(mut self, id: u64, coding: Coding) -> Result<Coder, EncodeFault> {
+    /// The same memory for another response, of which `most` for what is staged.
+    pub(super) fn renew(mut self, id: u64, coding: Coding, most: usize) -> Result<Coder, EncodeFault> {
+        if self.staged.capacity() > most {
+            self.staged.shrink_to_fit();
+        }
         self.encoder.reset(coding)?;
         self.trailers.clear();
         Ok(Coder::over(id, self.encoder, self.staged, self.trailers))
@@ -82,12 +85,9 @@ impl Coder {
         self.encoder.retained_bytes() + self.staged.capacity() + self.trailers.capacity()
     }
 
-    /// What only a long answer needed is freed.
-    pub(super) fn shrink(&mut self) {
-        if self.staged.len() > STAGE {
-            self.staged.truncate(STAGE);
-            self.staged.shrink_to_fit();
-        }
+    /// The response is over. What a long answer needed is kept for the next one, but not used for less.
+    pub(super) fn rest(&mut self) {
+        self.staged.truncate(STAGE);
     }
 
     /// What is coded and not yet sent.

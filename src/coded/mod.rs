@@ -87,12 +87,13 @@ impl Coders {
 
     /// A coder for a response. `None`: there is no room for it, or no memory.
     fn begin(&mut self, id: u64, coding: Coding, limits: &Limits) -> Option<&mut Coder> {
-        if self.pool(limits) < Encoder::bound_bytes(coding) + STAGE {
+        let (pool, bound) = (self.pool(limits), Encoder::bound_bytes(coding));
+        if pool < bound + STAGE {
             return None;
         }
         self.active.try_reserve(1).ok()?;
         let coder = match self.spare.pop() {
-            Some(spare) => spare.renew(id, coding).ok()?,
+            Some(spare) => spare.renew(id, coding, pool - bound).ok()?,
             None => Coder::new(id, coding).ok()?,
         };
         self.active.push(coder);
@@ -103,8 +104,8 @@ impl Coders {
     pub(crate) fn release(&mut self, id: u64) {
         let Some(at) = self.active.iter().position(|coder| coder.id == id) else { return };
         let mut coder = self.active.swap_remove(at);
-        // What only a long answer needed, and an encoder that is made anew each time, is not worth keeping.
-        coder.shrink();
+        coder.rest();
+        // An encoder that is made anew each time is not worth keeping.
         if coder.coding() != Coding::Brotli && self.spare.is_empty() && self.spare.try_reserve_exact(1).is_ok() {
             self.spare.push(coder);
         }
