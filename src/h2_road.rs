@@ -359,7 +359,7 @@ impl Turn<'_> {
                 }
             }
         }
-        let offer = crate::coded::offer(config, Fields::new(complete.spans.fields.of(&h2.receiver.section.lines)));
+        let offer = crate::coded::offer(config, || Fields::new(complete.spans.fields.of(&h2.receiver.section.lines)));
         let Some(slot) = streams.slot_of(number) else { return Step::Again };
         streams.touch(slot);
         if let Some(stream) = streams.by_slot(slot) {

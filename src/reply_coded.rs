@@ -52,6 +52,7 @@ impl Reply<'_> {
         }
     }
 
+    #[inline(never)] // what is not coded needs no room for edited fields on the stack
     pub(crate) fn respond_by_plan(
         &mut self,
         status: u16,

@@ -35,11 +35,13 @@ const MOST_STAGED: usize = 65_536;
 const PLACES: [Coding; 5] = [Coding::Identity, Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd];
 
 /// What an exchange notes of the coding that its client is to have; 0 where responses are not coded.
-pub(crate) fn offer(config: &Config, fields: Fields<'_>) -> u8 {
+#[inline]
+pub(crate) fn offer<'f>(config: &Config, fields: impl FnOnce() -> Fields<'f>) -> u8 {
     let codings = config.response_codings();
-    if codings.is_empty() {
-        return 0;
-    }
+    if codings.is_empty() { 0 } else { choose(codings, fields()) }
+}
+
+fn choose(codings: &[Coding], fields: Fields<'_>) -> u8 {
     let accept = Accept::of(fields.all("accept-encoding"));
     // RFC 9110 §12.5.3: where everything is forbidden, the field is disregarded.
     let chosen = accept.among(codings.iter().copied().filter(|c| c.is_encodable())).unwrap_or_default();
