@@ -369,3 +369,40 @@ fn many_answers_given_up_at_once_are_all_reset() {
     let left = streams.iter().filter(|stream| client.lanes[stream].reset.is_none()).count();
     assert_eq!(left, 0);
 }
+
+#[test]
+fn coded_responses_write_in_the_order_that_their_client_wants_and_none_starves() {
+    use super::app::App;
+    use super::road::Road;
+    let paths = ["/late", "/side", "/urgent"];
+    let content = noise(150_000);
+    for how in [How::Streamed, How::Whole, How::Trailed] {
+        let app = App::new(&paths.map(|path| (path, Answer::new(how, &content))));
+        let mut road = Road::with(app, Limits::DEFAULT, 20_000);
+        let mut client = Client::new(1, 1 << 20);
+        let streams = paths.map(|path| {
+            let mut lines = lines("GET", path, "gzip");
+            let priority = if path == "/urgent" { "u=1" } else { "u=5, i" };
+            lines.push((b"priority".to_vec(), priority.into()));
+            client.request(&lines, None, &[])
+        });
+        client.grant(0, 1 << 24);
+        let (mut before, mut apart) = (None, 0);
+        road.h2(&mut client, 5_000, |client| {
+            let [late, side, urgent] =
+                streams.map(|stream| client.lanes.get(&stream).map_or(0, |lane| lane.body.len()));
+            if client.lanes[&streams[2]].ended && before.is_none() {
+                before = Some(late + side);
+            }
+            if !client.lanes[&streams[0]].ended && !client.lanes[&streams[1]].ended && before.is_some() {
+                apart = apart.max(late.abs_diff(side));
+            }
+            assert!(urgent > 0 || late + side <= 3 * 20_000);
+        });
+        let got = streams.map(|stream| read_h2(&client, stream));
+        assert!(got.iter().all(|got| got.complete && got.plain() == content.as_bytes()), "{how:?}");
+        let before = before.unwrap();
+        assert!(before <= 3 * 20_000, "{how:?}: {before} bytes of the others came first");
+        assert!(apart <= 3 * 16_384 + 20_000, "{how:?}: one is {apart} ahead of the other");
+    }
+}
