@@ -63,12 +63,17 @@ impl Config {
     /// A response is coded if its status lets it have content, all of it (not 204, 205, 206, 304); if its Content-Type is text, JSON, XML or
     /// something else that gets smaller; if it is at least `encode_from_bytes` long, or of a length that nobody knows; and unless
     /// its fields say Content-Encoding (it is coded already), Content-Range, `Cache-Control: no-transform`, or a digest of the
-    /// content. The machine then says Content-Encoding and `Vary: Accept-Encoding`, and makes a strong ETag weak. Content-Length is that of the coded
-    /// content if this is short, else the content is streamed. HEAD is answered alike. A client that forbids everything, `identity` too, gets
-    /// the content as it is. What is written by and by is flushed at the end of a turn.
+    /// content, or are more than 64. gRPC is left alone. The machine then says Content-Encoding and `Vary: Accept-Encoding`, makes a strong ETag
+    /// weak, and leaves out Accept-Ranges: offsets are those of the content as it is. Content-Length is that of the coded content if this is short,
+    /// else the content is streamed. HEAD is answered alike. A client that forbids everything, `identity` too, gets
+    /// the content as it is. What is written by and by is flushed when a turn has nothing else to do. 304 is for the handler: it knows whether the
+    /// content would have been coded, and says the same Vary and ETag (RFC 9110 §15.4.5); If-None-Match compares weakly.
     ///
-    /// Encoders take `encoder_pool_bytes` of a connection at most; a response that finds no room is sent as it is. Who reflects
-    /// what a client sent beside a secret should code neither: the length of coded content tells what of them is the same.
+    /// Encoders take `encoder_pool_bytes` of a connection at most; a response that finds no room is sent as it is.
+    ///
+    /// The length of coded content tells what in it is the same. A response that reflects what its client sent beside a secret, such as a session's
+    /// token, gives the secret away byte by byte to who can choose the one and see the length (BREACH, CVE-2013-3587): send it with
+    /// `Cache-Control: no-transform`, and it is not coded.
     ///
     /// ```
     /// use vestibule::decode::coding::Coding;

@@ -203,7 +203,7 @@ impl Turn<'_> {
         let id = self.core.stats.requests;
         let close = self.core.draining || self.core.pace.is_old(limits) || id >= limits.get(Limit::ConnectionRequests);
         #[cfg(feature = "alloc")]
-        let offer = crate::coded::offer(self.config, Fields::new(spans.fields.of(self.inbox.plain())));
+        let offer = crate::coded::offer(self.config, || Fields::new(spans.fields.of(self.inbox.plain())));
         if let Some(one) = self.core.one() {
             let exchange = one.current.insert(H1Exchange::new(id, facts, spans.version, close));
             #[cfg(feature = "alloc")]

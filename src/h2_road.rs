@@ -359,7 +359,7 @@ impl Turn<'_> {
                 }
             }
         }
-        let offer = crate::coded::offer(config, Fields::new(complete.spans.fields.of(&h2.receiver.section.lines)));
+        let offer = crate::coded::offer(config, || Fields::new(complete.spans.fields.of(&h2.receiver.section.lines)));
         let Some(slot) = streams.slot_of(number) else { return Step::Again };
         streams.touch(slot);
         if let Some(stream) = streams.by_slot(slot) {
@@ -482,6 +482,9 @@ impl Turn<'_> {
         // RFC 9113 §5.1: nothing more is sent on a stream that both sides have ended.
         let closed = streams.stream(number).is_some_and(|s| s.state == State::Closed);
         if !closed && !put_reset(&mut self.outbox, number, code) {
+            if let Some(slot) = streams.slot_of(number) {
+                streams.touch(slot); // it is looked after again when there is room
+            }
             return Step::Pause(Pause::Room);
         }
         if let Some((_, streams)) = self.core.h2() {

@@ -58,6 +58,8 @@ mod read;
 #[cfg(feature = "alloc")]
 pub mod rehearsal;
 mod reply;
+#[cfg(feature = "alloc")]
+mod reply_coded;
 mod reply_grpc;
 mod turn;
 

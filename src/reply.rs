@@ -2,13 +2,13 @@
 
 use crate::base::{Limits, Misuse};
 #[cfg(feature = "alloc")]
-use crate::coded::{Carrier, Coders, Edited, Pumped, Scratch, is_codable};
-#[cfg(feature = "alloc")]
-use crate::decode::coding::Coding;
+use crate::coded::{Carrier, Coders, is_codable};
 use crate::decode::json;
 use crate::parse::h1::state::One;
 use crate::parse::{Content, Exchange, Expect, Id};
 use crate::read::OutboxMut;
+#[cfg(feature = "alloc")]
+use crate::reply_coded::Plan;
 
 /// Where the exchanges of a connection live, by version.
 #[derive(Debug)]
@@ -30,23 +30,6 @@ impl Exchanges {
             #[cfg(all(test, feature = "alloc"))]
             Exchanges::H3Model(streams) => streams.get(id).map(|x| &mut x.shared),
         }
-    }
-}
-
-/// What is coded of an exchange goes on. `None`: it is not coded.
-#[cfg(feature = "alloc")]
-pub(crate) fn pump(
-    coders: &mut Coders,
-    exchanges: &mut Exchanges,
-    id: u64,
-    out: &mut OutboxMut<'_>,
-    limits: &Limits,
-) -> Option<Pumped> {
-    match exchanges {
-        Exchanges::H1(one) => coders.pump(id, one.get(id)?, out, limits),
-        Exchanges::H2(streams) => coders.pump(id, &mut streams.get(id)?, out, limits),
-        #[cfg(test)]
-        Exchanges::H3Model(streams) => coders.pump(id, streams.get(id)?, out, limits),
     }
 }
 
@@ -73,6 +56,8 @@ macro_rules! dispatch {
         }
     }};
 }
+#[cfg(feature = "alloc")]
+pub(crate) use dispatch;
 
 /// Answers one exchange.
 ///
@@ -100,17 +85,6 @@ pub struct Reply<'a> {
     /// `None`: responses are not coded.
     #[cfg(feature = "alloc")]
     pub(crate) coders: Option<&'a mut Coders>,
-}
-
-/// What the machine does about the coding of a response.
-#[cfg(feature = "alloc")]
-#[derive(Copy, Clone, PartialEq, Eq)]
-enum Plan {
-    /// Nothing.
-    AsIs,
-    /// It says that other clients may have got it coded.
-    Varies,
-    Coded(Coding),
 }
 
 impl Reply<'_> {
@@ -197,7 +171,7 @@ impl Reply<'_> {
         self.respond_as_it_is(status, fields, content)
     }
 
-    fn respond_as_it_is(
+    pub(crate) fn respond_as_it_is(
         &mut self,
         status: u16,
         fields: &[(&str, &str)],
@@ -333,16 +307,23 @@ impl Reply<'_> {
         #[cfg(feature = "alloc")]
         let plan = self.plan(status, &fields, None);
         #[cfg(feature = "alloc")]
-        if let Plan::Coded(coding) = plan
-            && self.fill_coded(coding, &write)
-        {
-            return self.respond_prepared(status, &fields, coding);
-        }
-        #[cfg(feature = "alloc")]
-        let varies = plan != Plan::AsIs;
-        let Reply { id, exchanges, out, limits, .. } = self;
+        let mut coded = None;
+        #[rustfmt::skip]
+        let Reply { id, exchanges, out, limits, #[cfg(feature = "alloc")] coders } = self;
         let mut outcome = Ok(true);
-        let fits = out.put_behind(SHORT_HEAD, write, |out, len| {
+        let fill = |space: &mut [u8]| {
+            let n = write(space)?;
+            #[cfg(feature = "alloc")]
+            if let (Plan::Coded(coding), Some(coders)) = (plan, coders.as_deref_mut())
+                && is_codable(status, &fields, Some(n as u64), limits)
+                && coders.prepare(id.0, coding, limits, space.get(..n)?)
+            {
+                coded = Some(coding);
+                return None; // nothing of it stays there
+            }
+            Some(n)
+        };
+        let fits = out.put_behind(SHORT_HEAD, fill, |out, len| {
             let mut reply = Reply {
                 id: *id,
                 exchanges,
@@ -358,7 +339,7 @@ impl Reply<'_> {
                 .and_then(|most| if len > most { Err(Misuse::NoRoom) } else { Ok(()) })
                 .and_then(|()| {
                     #[cfg(feature = "alloc")]
-                    if varies && is_codable(status, &fields, Some(len as u64), limits) {
+                    if plan != Plan::AsIs && is_codable(status, &fields, Some(len as u64), limits) {
                         return reply.respond_varying(status, &fields, content);
                     }
                     reply.respond_as_it_is(status, &fields, content)
@@ -371,6 +352,10 @@ impl Reply<'_> {
                 Err(_) => None,
             }
         });
+        #[cfg(feature = "alloc")]
+        if let Some(coding) = coded {
+            return self.respond_prepared(status, &fields, coding);
+        }
         outcome?;
         if fits { Ok(()) } else { Err(Misuse::NoRoom) }
     }
@@ -390,97 +375,6 @@ impl Reply<'_> {
     /// content is to be sent at all.
     fn placed(&mut self, len: usize) -> Result<bool, Misuse> {
         dispatch!(self, |x, out| x.placed(out, len))
-    }
-}
-
-/// Content that is coded on its way.
-#[cfg(feature = "alloc")]
-impl Reply<'_> {
-    /// What is to be done about a response with that status, these fields and content of that length.
-    fn plan(&mut self, status: u16, fields: &[(&str, &str)], length: Option<u64>) -> Plan {
-        if self.coders.is_none() {
-            return Plan::AsIs;
-        }
-        let offer = self.exchanges.shared(self.id.0).map_or(0, |x| x.offer);
-        match crate::coded::offered(offer) {
-            Some(coding) if is_codable(status, fields, length, self.limits) => match coding {
-                Coding::Identity => Plan::Varies,
-                coding => Plan::Coded(coding),
-            },
-            _ => Plan::AsIs,
-        }
-    }
-
-    fn respond_by_plan(&mut self, status: u16, fields: &[(&str, &str)], content: Content<'_>) -> Result<usize, Misuse> {
-        let length = match content {
-            Content::Whole(bytes) => Some(bytes.len() as u64),
-            Content::Sized(n) => Some(n),
-            Content::Streamed => None,
-        };
-        let coding = match self.plan(status, fields, length) {
-            Plan::AsIs => return self.respond_as_it_is(status, fields, content),
-            Plan::Varies => return self.respond_varying(status, fields, content),
-            Plan::Coded(coding) => coding,
-        };
-        let mut scratch = Scratch::new();
-        if let (Some(edited), Some(coders)) = (Edited::new(fields, coding, &mut scratch), self.coders.as_deref_mut()) {
-            let (id, limits) = (self.id.0, self.limits);
-            let said = dispatch!(self, |x, out| {
-                x.with(|x| coders.respond(id, coding, x, out, limits, status, edited.get(), content))
-            });
-            if let Some(said) = said {
-                return said;
-            }
-        }
-        self.respond_varying(status, fields, content)
-    }
-
-    /// As it is, but saying that it might have been coded.
-    fn respond_varying(&mut self, status: u16, fields: &[(&str, &str)], content: Content<'_>) -> Result<usize, Misuse> {
-        let mut scratch = Scratch::new();
-        match Edited::new(fields, Coding::Identity, &mut scratch) {
-            Some(edited) => self.respond_as_it_is(status, edited.get(), content),
-            None => self.respond_as_it_is(status, fields, content),
-        }
-    }
-
-    /// The head of content that was prepared, which follows by itself.
-    fn respond_prepared(&mut self, status: u16, fields: &[(&str, &str)], coding: Coding) -> Result<(), Misuse> {
-        let mut scratch = Scratch::new();
-        let (id, limits) = (self.id.0, self.limits);
-        let (Some(edited), Some(coders)) = (Edited::new(fields, coding, &mut scratch), self.coders.as_deref_mut())
-        else {
-            return Err(Misuse::HeadTooLarge); // two fields at most come here
-        };
-        let fields = edited.get();
-        dispatch!(self, |x, out| x.with(|x| coders.respond_prepared(id, x, out, limits, status, fields)))
-    }
-
-    /// Writes a body where the outbox has room, and codes it from there. False: it is not coded.
-    fn fill_coded(&mut self, coding: Coding, write: impl Fn(&mut [u8]) -> Option<usize>) -> bool {
-        let Reply { id, out, limits, coders: Some(coders), .. } = self else { return false };
-        let mut coded = false;
-        out.put_behind(
-            SHORT_HEAD,
-            |space| {
-                let n = write(space)?;
-                let content = space.get(..n)?;
-                coded = n as u64 >= limits.get(crate::Limit::EncodeFromBytes)
-                    && coders.prepare(id.0, coding, limits, content);
-                None // nothing of it stays there
-            },
-            |_, _| None,
-        );
-        coded
-    }
-
-    fn finish_coded(&mut self, trailers: Option<&[(&str, &str)]>) -> Option<Result<(), Misuse>> {
-        let coders = self.coders.as_deref_mut().filter(|coders| coders.has(self.id.0))?;
-        let (id, limits) = (self.id.0, self.limits);
-        let mut call = || -> Result<_, Misuse> {
-            dispatch!(self, |x, out| Ok(x.with(|x| coders.finish(id, x, out, limits, trailers))))
-        };
-        call().unwrap_or_else(|misuse| Some(Err(misuse)))
     }
 }
 

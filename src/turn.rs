@@ -107,7 +107,7 @@ impl<'t> Turn<'t> {
                 }
                 Step::Pause(pause) => {
                     #[cfg(feature = "alloc")]
-                    if self.flush_coders() {
+                    if matches!(pause, Pause::Input { .. } | Pause::Caller(_)) && self.flush_coders() {
                         continue;
                     }
                     self.pause = Some(pause);
@@ -492,7 +492,7 @@ impl<'t> Turn<'t> {
         if let Some(coders) = &mut self.core.coders {
             let mut out = self.outbox.reborrow(RESERVE);
             let limits = self.config.limits();
-            let pumped = crate::reply::pump(coders, &mut self.core.exchanges, id, &mut out, limits);
+            let pumped = crate::reply_coded::pump(coders, &mut self.core.exchanges, id, &mut out, limits);
             return pumped.is_none_or(|pumped| pumped == crate::coded::Pumped::Writable);
         }
         #[cfg(not(feature = "alloc"))]

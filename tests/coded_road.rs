@@ -8,6 +8,8 @@ mod app;
 #[allow(dead_code)] // its other users need the rest
 #[path = "versions/client.rs"]
 mod client;
+#[path = "coded_road/edges.rs"]
+mod edges;
 #[allow(dead_code)]
 #[path = "versions/frames.rs"]
 mod frames;
@@ -321,11 +323,12 @@ proptest! {
     fn any_conversation_over_http_2_gives_its_client_what_the_handlers_gave(
         asks in prop::collection::vec((answers(), accepts(), prop::sample::select(&["GET", "GET", "GET", "HEAD"][..])), 1..6),
         (outbox, reads, window, write) in (1_500..20_000usize, 200..5_000usize, 0..40_000i64, 1..50_000usize),
-        (seed, grant) in (any::<u64>(), 100..30_000u32),
+        (seed, grant, pool) in (any::<u64>(), 100..30_000u32, 0..2_100_000u64),
     ) {
         let paths: Vec<String> = (0..asks.len()).map(|i| format!("/{i}")).collect();
         let all: Vec<(&str, Answer)> = paths.iter().zip(&asks).map(|(path, ask)| (&path[..], ask.0.clone())).collect();
         let limits = limit(Limit::GlitchBurst, 1_000_000).with(Limit::OverheadBytes, 1 << 30).unwrap();
+        let limits = limits.with(Limit::EncoderPoolBytes, pool).unwrap();
         let mut road = Road::with(App::new(&all), limits, outbox);
         road.app.piece = write;
         let mut client = Client::new(seed, window);

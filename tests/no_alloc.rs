@@ -59,6 +59,18 @@ const LONG: &str = match core::str::from_utf8(&[b'a'; 6_000]) {
     Err(_) => panic!("ASCII"),
 };
 
+/// Letters that stay long when they are coded.
+#[cfg(feature = "alloc")]
+static NOISE: [u8; 25_000] = {
+    let (mut noise, mut i, mut dice) = ([0; 25_000], 0, 1u32);
+    while i < noise.len() {
+        dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        noise[i] = b'A' + (dice >> 27) as u8;
+        i += 1;
+    }
+    noise
+};
+
 /// What a handler without an allocator does; bytes of the body that came.
 fn handle(event: Event<'_>, body: &mut usize) {
     match event {
@@ -72,6 +84,8 @@ fn handle(event: Event<'_>, body: &mut usize) {
                 match request.head.path() {
                     "/json" => request.reply.json(200, &[1, 2, 3]).expect("room"),
                     "/long" => request.reply.text(200, LONG).expect("room"),
+                    #[cfg(feature = "alloc")]
+                    "/noise" => request.reply.whole(200, "text/plain", &NOISE).expect("room"),
                     "/stream" => {
                         request.reply.inform(103, &[("link", "</x>")]).expect("room");
                         request.reply.respond(200, &[("trailer", "x-sum")], Content::Streamed).expect("room");
@@ -355,7 +369,9 @@ fn a_coded_body_costs_something_once() {
 #[cfg(feature = "alloc")]
 fn a_response_that_is_coded_costs_something_once() {
     use vestibule::decode::coding::Coding;
-    let wire = b"GET /long HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip, br\r\n\r\n".repeat(20);
+    let asks =
+        ["/long", "/noise"].map(|path| format!("GET {path} HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip, br\r\n\r\n"));
+    let wire = asks.concat().repeat(10).into_bytes();
     let mut road = Road::new(Config::new(Limits::DEFAULT).with_response_codings(&[Coding::Gzip]));
     let mut coded = 0;
     assert!(allocations(|| road.feed(&wire, |_| {})) > 0, "the encoder");

@@ -319,3 +319,68 @@ fn a_bad_record_is_an_alert_once_and_then_silence() {
     assert!(server.feed(&out, usize::MAX).is_empty());
     assert_eq!(server.events.len(), 1);
 }
+
+#[test]
+fn coded_responses_pass_sealed_however_small_the_outbox_is() {
+    use vestibule::decode::coding::Coding;
+    use vestibule::{Content, Reply};
+    let plain: Vec<u8> =
+        (0..40_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) % 100_000).to_string().into_bytes()).collect();
+    for (least, cut) in [(true, 1), (true, 5_000), (false, 5_000)] {
+        let (tls, client) = site(&["http/1.1"]);
+        let config = Arc::new(Config::new(Limits::DEFAULT).with_tls(tls).with_response_codings(&[Coding::Gzip]));
+        let mut connection = Connection::new(config.clone(), Instant::ZERO);
+        let room = if least { config.least_outbox_bytes() } else { 40_000 };
+        let (mut inbox, mut outbox) = (Inbox::new(vec![0; config.inbox_bytes()]), Outbox::new(vec![0; room]));
+        let mut client = connect(&client);
+        let get = b"GET / HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip\r\n\r\n";
+        client.writer().write_all(get).unwrap();
+        let (mut heard, mut at, mut idle) = (vec![], 0, 0);
+        let mut give = |mut reply: Reply<'_>| {
+            while at < plain.len() {
+                match reply.write(&plain[at..plain.len().min(at + 3_000)]).unwrap() {
+                    0 => return,
+                    n => at += n,
+                }
+            }
+            reply.trailers(&[("x-sum", "1")]).unwrap();
+        };
+        while idle < 4 {
+            let bytes = flight(&mut client);
+            let mut pieces: Vec<&[u8]> = bytes.chunks(cut).collect();
+            pieces.push(b"");
+            let mut said = !bytes.is_empty();
+            for piece in pieces {
+                assert_eq!(inbox.fill(piece), piece.len());
+                let mut turn = connection.turn(Instant::ZERO, &mut inbox, &mut outbox).unwrap();
+                while let Some(event) = turn.next() {
+                    match event {
+                        Event::Request(mut request) => {
+                            request.reply.respond(200, &[("content-type", "text/plain")], Content::Streamed).unwrap();
+                            give(request.reply);
+                        }
+                        Event::Writable(reply) => give(reply),
+                        _ => {}
+                    }
+                }
+                let _ = turn.finish();
+                heard.extend(take(&mut client, outbox.ready()));
+                said |= !outbox.ready().is_empty();
+                outbox.wrote(outbox.ready().len());
+            }
+            idle = if said { 0 } else { idle + 1 };
+        }
+        let end = heard.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        assert!(heard[..end].windows(22).any(|w| w == b"content-encoding: gzip"));
+        assert!(heard.ends_with(b"0\r\nx-sum: 1\r\n\r\n"));
+        let (mut coded, mut rest) = (vec![], &heard[end..]);
+        while let Some(line) = rest.windows(2).position(|w| w == b"\r\n").filter(|_| !rest.starts_with(b"0\r")) {
+            let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+            coded.extend_from_slice(&rest[line + 2..line + 2 + size]);
+            rest = &rest[line + 4 + size..];
+        }
+        let mut decoded = vec![];
+        flate2::read::GzDecoder::new(&coded[..]).read_to_end(&mut decoded).unwrap();
+        assert!(decoded == plain && coded.len() < plain.len());
+    }
+}

@@ -66,6 +66,9 @@ fn is_compressible(content_type: &str) -> bool {
     let Some((kind, subtype)) = core::str::from_utf8(essence).ok().and_then(|essence| essence.split_once('/')) else {
         return false;
     };
+    if subtype.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("grpc")) {
+        return false; // its messages have codings of their own, whatever they are made of
+    }
     let ends = |suffix: &str| {
         let at = subtype.len().checked_sub(suffix.len());
         at.and_then(|at| subtype.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
@@ -113,6 +116,9 @@ impl<'f> Edited<'f> {
         };
         let mut said = fields.iter().any(varies);
         for &(name, value) in fields {
+            if coded && name.eq_ignore_ascii_case("accept-ranges") {
+                continue; // ranges count bytes of the content as it is
+            }
             let is_tag = coded && name.eq_ignore_ascii_case("etag") && value.starts_with('"');
             let is_vary = !said && name.eq_ignore_ascii_case("vary");
             let value = match () {

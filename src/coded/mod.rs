@@ -10,37 +10,38 @@
 //! `finish`. What handlers wrote and encoders keep is flushed when a turn has nothing else to do: who sends events one by one
 //! has them arrive, who writes much at a time loses nothing by it.
 
+mod carrier;
+mod coder;
 mod fields;
 
 use alloc::vec::Vec;
 
-use crate::base::{FieldFault, Limit, Limits, Misuse};
+use crate::base::{Limit, Limits, Misuse};
 use crate::config::Config;
-use crate::decode::coding::{Accept, Coded, Coding, Encoder, Flow};
+use crate::decode::coding::{Accept, Coding, Encoder, Flow};
 use crate::event::Fields;
-use crate::parse::h1::state::{H1Exchange, Sending};
-use crate::parse::semantics::{check_field, may_be_trailer};
-use crate::parse::{Content, Exchange};
+use crate::parse::Content;
 use crate::read::OutboxMut;
 
+pub(crate) use carrier::Carrier;
+pub(crate) use coder::Pumped;
+use coder::{Coder, MOST_TAKEN, STAGE};
 pub(crate) use fields::{Edited, MOST, Scratch, is_codable};
 
-/// Coded bytes that wait for room. Content that is no longer once it is coded has its length declared.
-const STAGE: usize = 8_192;
-/// The same of an answer that is given all at once.
+/// Coded bytes of an answer that is given all at once, at most.
 const MOST_STAGED: usize = 65_536;
-/// Coded bytes that one call sends at most before others have their turn (RFC 9218 §10).
-const SHARE: usize = 16_384;
 
 /// Codings by their places; an exchange notes the place, counted from 1.
 const PLACES: [Coding; 5] = [Coding::Identity, Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd];
 
 /// What an exchange notes of the coding that its client is to have; 0 where responses are not coded.
-pub(crate) fn offer(config: &Config, fields: Fields<'_>) -> u8 {
+#[inline]
+pub(crate) fn offer<'f>(config: &Config, fields: impl FnOnce() -> Fields<'f>) -> u8 {
     let codings = config.response_codings();
-    if codings.is_empty() {
-        return 0;
-    }
+    if codings.is_empty() { 0 } else { choose(codings, fields()) }
+}
+
+fn choose(codings: &[Coding], fields: Fields<'_>) -> u8 {
     let accept = Accept::of(fields.all("accept-encoding"));
     // RFC 9110 §12.5.3: where everything is forbidden, the field is disregarded.
     let chosen = accept.among(codings.iter().copied().filter(|c| c.is_encodable())).unwrap_or_default();
@@ -51,304 +52,6 @@ pub(crate) fn offer(config: &Config, fields: Fields<'_>) -> u8 {
 pub(crate) fn offered(offer: u8) -> Option<Coding> {
     PLACES.get(usize::from(offer).checked_sub(1)?).copied()
 }
-
-/// The sending side of an exchange, in any version.
-pub(crate) trait Carrier {
-    fn respond(
-        &mut self,
-        out: &mut OutboxMut<'_>,
-        limits: &Limits,
-        status: u16,
-        fields: &[(&str, &str)],
-        content: Content<'_>,
-    ) -> Result<usize, Misuse>;
-    fn write(&mut self, out: &mut OutboxMut<'_>, bytes: &[u8]) -> Result<usize, Misuse>;
-    fn finish(&mut self, out: &mut OutboxMut<'_>) -> Result<(), Misuse>;
-    fn trailers(&mut self, out: &mut OutboxMut<'_>, limits: &Limits, fields: &[(&str, &str)]) -> Result<(), Misuse>;
-    /// What all versions know of it.
-    fn shared(&mut self) -> &mut Exchange;
-    /// Something is to be written as soon as that is possible.
-    fn starve(&mut self);
-    /// The content is broken: only the end tells the peer.
-    fn break_off(&mut self);
-    /// Its content is not sent (HEAD).
-    fn is_silent(&self) -> bool;
-
-    /// With itself, whatever it is held by.
-    fn with<R>(&mut self, call: impl FnOnce(&mut Self) -> R) -> R {
-        call(self)
-    }
-}
-
-/// The methods that every version has under the same names.
-macro_rules! carries {
-    () => {
-        fn respond(
-            &mut self,
-            out: &mut OutboxMut<'_>,
-            limits: &Limits,
-            status: u16,
-            fields: &[(&str, &str)],
-            content: Content<'_>,
-        ) -> Result<usize, Misuse> {
-            Self::respond(self, out, limits, status, fields, content)
-        }
-
-        fn write(&mut self, out: &mut OutboxMut<'_>, bytes: &[u8]) -> Result<usize, Misuse> {
-            Self::write(self, out, bytes)
-        }
-
-        fn finish(&mut self, out: &mut OutboxMut<'_>) -> Result<(), Misuse> {
-            Self::finish(self, out)
-        }
-
-        fn trailers(
-            &mut self,
-            out: &mut OutboxMut<'_>,
-            limits: &Limits,
-            fields: &[(&str, &str)],
-        ) -> Result<(), Misuse> {
-            Self::trailers(self, out, limits, fields)
-        }
-    };
-}
-impl Carrier for H1Exchange {
-    carries!();
-
-    fn shared(&mut self) -> &mut Exchange {
-        &mut self.shared
-    }
-
-    fn starve(&mut self) {
-        self.shared.starved = true;
-    }
-
-    fn break_off(&mut self) {
-        self.sending = Sending::Broken;
-    }
-
-    fn is_silent(&self) -> bool {
-        matches!(self.sending, Sending::Silent)
-    }
-}
-
-impl Carrier for crate::parse::h2::At<'_> {
-    carries!();
-
-    fn shared(&mut self) -> &mut Exchange {
-        &mut self.stream.shared
-    }
-
-    fn starve(&mut self) {
-        self.stream.shared.starved = true;
-        self.rank();
-    }
-
-    fn break_off(&mut self) {
-        self.stream.sending = crate::parse::h2::Sending::Broken;
-        self.stream.shared.starved = false;
-        self.rank();
-    }
-
-    fn is_silent(&self) -> bool {
-        self.stream.sending == crate::parse::h2::Sending::Silent
-    }
-}
-
-#[cfg(test)]
-impl Carrier for crate::models::Stream {
-    carries!();
-
-    fn shared(&mut self) -> &mut Exchange {
-        &mut self.shared
-    }
-
-    fn starve(&mut self) {
-        self.shared.starved = true;
-    }
-
-    fn break_off(&mut self) {
-        self.shared.aborted = true;
-    }
-
-    fn is_silent(&self) -> bool {
-        false
-    }
-}
-
-/// What is to be done next for an exchange whose turn it is to write.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Pumped {
-    /// Nothing now: it waits for room, for its window, or for its handler to write of itself.
-    Waiting,
-    /// Its handler has something left.
-    Writable,
-    /// The response is complete.
-    Done,
-}
-
-/// One response that is coded.
-#[derive(Debug)]
-struct Coder {
-    id: u64,
-    encoder: Encoder,
-    /// Coded bytes that wait, from `from` to `to`.
-    staged: Vec<u8>,
-    from: usize,
-    to: usize,
-    /// Content that its handler has declared and not yet given.
-    left: Option<u64>,
-    /// The content is complete as soon as all of that was given.
-    whole: bool,
-    flow: Flow,
-    /// The flow is carried out.
-    settled: bool,
-    /// The encoder may keep content that was not flushed.
-    dirty: bool,
-    /// Its handler was left with something.
-    wants: bool,
-    /// Its handler has said all.
-    ended: bool,
-    /// The trailer section behind the content: lines of `name NUL value NUL`.
-    trailers: Vec<u8>,
-}
-
-impl Coder {
-    fn retained_bytes(&self) -> usize {
-        self.encoder.retained_bytes() + self.staged.capacity() + self.trailers.capacity()
-    }
-
-    /// The same memory for another response.
-    fn renew(&mut self, id: u64) {
-        self.id = id;
-        (self.from, self.to) = (0, 0);
-        (self.left, self.whole) = (None, false);
-        (self.flow, self.settled) = (Flow::More, true);
-        (self.dirty, self.wants, self.ended) = (false, false, false);
-        self.trailers.clear();
-    }
-
-    /// One step of the encoder, into what is free behind `to`.
-    fn encode(&mut self, input: &[u8], flow: Flow) -> Option<Coded> {
-        let step = self.encoder.step(input, flow, self.staged.get_mut(self.to..)?).ok()?;
-        self.to += step.produced;
-        self.settled = step.done;
-        self.dirty |= step.consumed > 0;
-        if step.done && flow != Flow::More {
-            self.dirty = false;
-        }
-        Some(step)
-    }
-
-    /// All of the content in at most `most` bytes. `None`: it is not to be had so.
-    fn encode_at_once(&mut self, content: &[u8], most: usize) -> Option<()> {
-        let (mut rest, most) = (content, most.min(content.len().saturating_sub(1)));
-        loop {
-            let step = self.encode(rest, Flow::Finish)?;
-            rest = rest.get(step.consumed..).unwrap_or_default();
-            if step.done {
-                self.flow = Flow::Finish;
-                return (self.to <= most).then_some(());
-            }
-            let more = most.min(2 * self.staged.len()).saturating_sub(self.staged.len());
-            if more == 0 {
-                return None;
-            }
-            self.staged.try_reserve_exact(more).ok()?;
-            self.staged.resize(self.staged.len() + more, 0);
-        }
-    }
-
-    /// Codes what is given, sends what was coded. Says how much of it was taken.
-    fn push(&mut self, x: &mut impl Carrier, out: &mut OutboxMut<'_>, input: &[u8]) -> Result<usize, Misuse> {
-        let (mut taken, mut sent) = (0, 0);
-        loop {
-            if self.from < self.to {
-                let n = x.write(out, self.staged.get(self.from..self.to).unwrap_or_default())?;
-                self.from += n;
-                sent += n;
-                if self.from < self.to {
-                    return Ok(taken);
-                }
-            }
-            (self.from, self.to) = (0, 0);
-            let rest = input.get(taken..).unwrap_or_default();
-            if rest.is_empty() && self.settled {
-                return Ok(taken);
-            }
-            if sent >= SHARE {
-                x.starve();
-                return Ok(taken);
-            }
-            let Some(step) = self.encode(rest, self.flow) else {
-                x.break_off();
-                return Err(Misuse::Gone);
-            };
-            taken += step.consumed;
-            if step.done && self.flow == Flow::Flush {
-                self.flow = Flow::More;
-            }
-        }
-    }
-
-    /// More content of its handler.
-    fn write(&mut self, x: &mut impl Carrier, out: &mut OutboxMut<'_>, bytes: &[u8]) -> Result<usize, Misuse> {
-        if self.ended {
-            return Err(Misuse::Gone);
-        }
-        if self.left.is_some_and(|left| bytes.len() as u64 > left) {
-            return Err(Misuse::TooMuchContent);
-        }
-        let taken = self.push(x, out, bytes)?;
-        self.wants = taken < bytes.len();
-        self.left = self.left.map(|left| left.saturating_sub(taken as u64));
-        if self.whole && self.left == Some(0) {
-            self.end(x, out)?;
-        }
-        Ok(taken)
-    }
-
-    /// Its handler has said all.
-    fn end(&mut self, x: &mut impl Carrier, out: &mut OutboxMut<'_>) -> Result<(), Misuse> {
-        (self.ended, self.wants, self.flow) = (true, false, Flow::Finish);
-        x.shared().ended = true;
-        self.settled = false;
-        self.push(x, out, b"").map(|_| ())
-    }
-
-    /// Everything that was given is coded and sent.
-    fn is_drained(&self) -> bool {
-        self.settled && self.from == self.to
-    }
-
-    /// Ends the response, if everything in front of its end is sent.
-    fn complete(&mut self, x: &mut impl Carrier, out: &mut OutboxMut<'_>, limits: &Limits) -> Pumped {
-        match () {
-            () if !self.is_drained() => return Pumped::Waiting,
-            () if self.wants => return Pumped::Writable,
-            () if !self.ended => return Pumped::Waiting,
-            () => {}
-        }
-        let mut fields = [("", ""); MOST];
-        let mut parts = self.trailers.split(|&b| b == 0).map(|part| core::str::from_utf8(part).unwrap_or_default());
-        let mut len = 0;
-        for field in &mut fields {
-            let (Some(name), Some(value)) = (parts.next(), parts.next()) else { break };
-            *field = (name, value);
-            len += 1;
-        }
-        let said = match fields.get(..len) {
-            None | Some([]) => x.finish(out),
-            Some(fields) => x.trailers(out, limits, fields),
-        };
-        if said == Err(Misuse::NoRoom) {
-            x.starve();
-            return Pumped::Waiting;
-        }
-        Pumped::Done // `Gone`: content of a known length ends of itself
-    }
-}
-
 /// The coders of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Coders {
@@ -380,43 +83,21 @@ impl Coders {
 
     /// What is left of the pool, not counting the spare coder.
     fn pool(&self, limits: &Limits) -> usize {
-        let used = |coder: &Coder| coder.retained_bytes().max(Encoder::bound_bytes(coder.encoder.coding()) + STAGE);
+        let used = |coder: &Coder| coder.retained_bytes().max(Encoder::bound_bytes(coder.coding()) + STAGE);
         limits.size(Limit::EncoderPoolBytes).saturating_sub(self.active.iter().map(used).sum())
     }
 
     /// A coder for a response. `None`: there is no room for it, or no memory.
     fn begin(&mut self, id: u64, coding: Coding, limits: &Limits) -> Option<&mut Coder> {
-        if self.pool(limits) < Encoder::bound_bytes(coding) + STAGE {
+        let (pool, bound) = (self.pool(limits), Encoder::bound_bytes(coding));
+        if pool < bound + STAGE {
             return None;
         }
         self.active.try_reserve(1).ok()?;
-        let mut coder = match self.spare.pop() {
-            Some(mut coder) => {
-                coder.encoder.reset(coding).ok()?;
-                coder
-            }
-            None => {
-                let mut staged = Vec::new();
-                staged.try_reserve_exact(STAGE).ok()?;
-                staged.resize(STAGE, 0);
-                Coder {
-                    id,
-                    encoder: Encoder::new(coding).ok()?,
-                    staged,
-                    from: 0,
-                    to: 0,
-                    left: None,
-                    whole: false,
-                    flow: Flow::More,
-                    settled: true,
-                    dirty: false,
-                    wants: false,
-                    ended: false,
-                    trailers: Vec::new(),
-                }
-            }
+        let coder = match self.spare.pop() {
+            Some(spare) => spare.renew(id, coding, pool - bound).ok()?,
+            None => Coder::new(id, coding).ok()?,
         };
-        coder.renew(id);
         self.active.push(coder);
         self.active.last_mut()
     }
@@ -425,13 +106,9 @@ impl Coders {
     pub(crate) fn release(&mut self, id: u64) {
         let Some(at) = self.active.iter().position(|coder| coder.id == id) else { return };
         let mut coder = self.active.swap_remove(at);
-        // What only a long answer needed, and an encoder that is made anew each time, is not worth keeping.
-        if coder.staged.len() > STAGE {
-            coder.staged.truncate(STAGE);
-            coder.staged.shrink_to_fit();
-        }
-        if coder.encoder.coding() != Coding::Brotli && self.spare.is_empty() && self.spare.try_reserve_exact(1).is_ok()
-        {
+        coder.rest();
+        // An encoder that is made anew each time is not worth keeping.
+        if coder.coding() != Coding::Brotli && self.spare.is_empty() && self.spare.try_reserve_exact(1).is_ok() {
             self.spare.push(coder);
         }
     }
@@ -449,12 +126,9 @@ impl Coders {
         *self = Coders::default();
     }
 
-    /// Some content should be flushed, as nobody else will push it out: the exchange that it belongs to.
+    /// Some content should be flushed, as nobody else will push it out, or is complete but for its end: the exchange that it belongs to.
     pub(crate) fn next_flush(&mut self) -> Option<u64> {
-        let keeps = |coder: &&mut Coder| coder.dirty && !coder.ended && !coder.wants && coder.flow == Flow::More;
-        let coder = self.active.iter_mut().find(keeps)?;
-        (coder.flow, coder.settled) = (Flow::Flush, false);
-        Some(coder.id)
+        self.active.iter_mut().find_map(|coder| (coder.owes_end() || coder.begin_flush()).then_some(coder.id))
     }
 
     /// Goes on with a response that is coded. `None`: it is not.
@@ -509,11 +183,9 @@ impl Coders {
         fields: &[(&str, &str)],
     ) -> Result<(), Misuse> {
         let coder = self.find(id).ok_or(Misuse::Gone)?;
-        match x.respond(out, limits, status, fields, Content::Whole(coder.staged.get(..coder.to).unwrap_or_default())) {
+        match x.respond(out, limits, status, fields, Content::Whole(coder.staged())) {
             Ok(n) => {
-                coder.from = n;
-                coder.ended = true;
-                x.shared().ended = true;
+                coder.sent_at_once(x, n);
                 self.settle(id, x, out, limits);
                 Ok(())
             }
@@ -545,15 +217,18 @@ impl Coders {
         let coder = self.begin(id, coding, limits)?;
         let mut taken = 0;
         if whole {
-            let Some(step) = coder.encode(bytes, Flow::Finish) else {
+            let first = bytes.get(..MOST_TAKEN).unwrap_or(bytes);
+            let flow = if first.len() == bytes.len() { Flow::Finish } else { Flow::More };
+            let Some(step) = coder.encode(first, flow) else {
                 self.release(id);
                 return None;
             };
-            if step.done && coder.to >= bytes.len() {
+            let done = step.done && flow == Flow::Finish;
+            if done && coder.staged().len() >= bytes.len() {
                 self.release(id);
                 return None;
             }
-            if step.done {
+            if done {
                 let said = self.respond_prepared(id, x, out, limits, status, fields);
                 return Some(said.map(|()| bytes.len()));
             }
@@ -572,12 +247,7 @@ impl Coders {
             self.release(id);
             return Some(Ok(bytes.len()));
         }
-        coder.whole = whole;
-        coder.left = match content {
-            Content::Whole(bytes) => Some((bytes.len() - taken) as u64),
-            Content::Sized(n) => Some(n),
-            Content::Streamed => None,
-        };
+        coder.declare(content, taken);
         let more = match whole {
             true => coder.write(x, out, bytes.get(taken..).unwrap_or_default()),
             false => Ok(0),
@@ -610,7 +280,7 @@ impl Coders {
         trailers: Option<&[(&str, &str)]>,
     ) -> Option<Result<(), Misuse>> {
         let coder = self.find(id)?;
-        if coder.ended {
+        if coder.is_ended() {
             return Some(Err(Misuse::Gone));
         }
         if let Some(trailers) = trailers
@@ -618,7 +288,7 @@ impl Coders {
         {
             return Some(Err(misuse));
         }
-        if coder.left.is_some_and(|left| left > 0) {
+        if coder.is_short() {
             x.break_off(); // short of what was declared (RSP-02)
             self.release(id);
             return Some(Ok(()));
@@ -626,35 +296,6 @@ impl Coders {
         let said = coder.end(x, out);
         self.settle(id, x, out, limits);
         Some(said)
-    }
-}
-
-impl Coder {
-    /// Checks trailers and notes them: they are sent behind what is still to be coded.
-    fn keep_trailers(&mut self, limits: &Limits, fields: &[(&str, &str)]) -> Result<(), Misuse> {
-        let mut size = 128usize;
-        for (name, value) in fields {
-            check_field(name, value.as_bytes()).map_err(Misuse::Field)?;
-            if !may_be_trailer(name.as_bytes()) {
-                return Err(Misuse::Field(FieldFault::Trailer));
-            }
-            size = size.saturating_add(name.len() + value.len() + 16);
-        }
-        if self.left.is_some() {
-            return Err(Misuse::NoTrailers);
-        }
-        // They have to fit an outbox as small as may be, once it is empty.
-        if size > limits.size(Limit::ReplyRoomBytes) || fields.len() > MOST {
-            return Err(Misuse::HeadTooLarge);
-        }
-        self.trailers.try_reserve(size).map_err(|_| Misuse::NoRoom)?;
-        for (name, value) in fields {
-            for part in [name, value] {
-                self.trailers.extend_from_slice(part.as_bytes());
-                self.trailers.push(0);
-            }
-        }
-        Ok(())
     }
 }
 

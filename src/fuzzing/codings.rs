@@ -44,7 +44,8 @@ pub fn encode(data: &[u8]) {
         let whole = coded(usize::MAX, 1 << 16, Flow::More);
         assert!(whole == coded(piece, room, Flow::More), "{coding:?}: {piece} at a time into {room} is something else");
         decodes_to(coding, &whole, content);
-        decodes_to(coding, &coded(piece, room, Flow::Flush), content);
+        // A flush costs as much as a block: a hundred of them tell enough.
+        decodes_to(coding, &coded(piece.max(content.len() / 100), room, Flow::Flush), content);
     }
 }
 
