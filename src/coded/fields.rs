@@ -66,9 +66,6 @@ fn is_compressible(content_type: &str) -> bool {
     let Some((kind, subtype)) = core::str::from_utf8(essence).ok().and_then(|essence| essence.split_once('/')) else {
         return false;
     };
-    if subtype.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("grpc")) {
-        return false; // its messages have codings of their own, whatever they are made of
-    }
     let ends = |suffix: &str| {
         let at = subtype.len().checked_sub(suffix.len());
         at.and_then(|at| subtype.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
