@@ -1,59 +1,17 @@
 //! What the decoders of a body hold, and how often they ask for it, counted by the allocator: M-7, ENC-06, ENG-06. One test,
 //! since it counts every allocation.
 #![cfg(all(feature = "br", feature = "zstd"))]
-#![allow(missing_docs, unsafe_code, clippy::print_stdout)]
+#![allow(missing_docs, clippy::print_stdout)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "support/heap.rs"]
+mod heap;
+
+use heap::{CALLS, LIVE, PEAK};
 use std::cell::Cell;
 use std::io::Write;
 
 use vestibule::decode::coding::{Coding, Decoder};
 use vestibule::{Limit, Limits, Rule, Violation};
-
-/// Counts what each thread holds, at most, and how often it asks.
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-    if bytes > 0 {
-        let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
-    }
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // As if it had to be copied: both are there for a moment.
-        count(size as isize);
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Plays a body; what was held at the most is checked against `budget`, and what is said against what is held, at every step.
 fn play(

@@ -1,54 +1,16 @@
 //! What a connection holds, counted by the allocator. One test, since it counts every allocation.
 #![cfg(feature = "alloc")]
-#![allow(missing_docs, unsafe_code, clippy::print_stdout)]
+#![allow(missing_docs, clippy::print_stdout)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "support/heap.rs"]
+mod heap;
+
+use heap::{LIVE, PEAK};
 use std::cell::Cell;
 use std::io::Write;
 use std::sync::Arc;
 
 use vestibule::{Config, Connection, Content, Event, Expect, Inbox, Instant, Limit, Limits, Outbox, Pause};
-
-/// Counts what each thread holds.
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // As if it had to be copied: both are there for a moment.
-        count(size as isize);
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's contract is ours.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A connection whose heap is all that this thread allocates meanwhile: its caller and handler allocate nothing.
 struct Road {
