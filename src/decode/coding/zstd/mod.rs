@@ -187,6 +187,11 @@ impl Zstd {
         if size > most || kind == Kind::Reserved {
             return Err(malformed);
         }
+        // Of a raw or repeated block it is known now what the frame will be short of, and not only when it has come.
+        let length = self.ring.written().saturating_add(size as u64);
+        if last && kind != Kind::Compressed && self.frame.length.is_some_and(|announced| announced != length) {
+            return Err(malformed);
+        }
         self.last = last;
         let output = if kind == Kind::Compressed { 0 } else { size };
         if kind == Kind::Compressed {
