@@ -11,8 +11,6 @@ use brotli_decompressor::{
 
 use crate::base::{Limit, Limits, Rule, Span, Violation};
 
-/// The most that is shown to the library at once.
-const PIECE: usize = 256;
 /// Content that one coded byte of a piece may stand for without being held back.
 const DENSE: usize = 128;
 /// What one cell may take that is kept for the next body: a ring of 32 KiB.
@@ -39,7 +37,7 @@ type State = BrotliState<Purse<u8>, Purse<u32>, Purse<HuffmanCode>>;
 pub(super) struct Brotli {
     state: State,
     account: Arc<Account>,
-    held: [u8; PIECE],
+    held: [u8; Brotli::PIECE],
     /// The piece is `held[at..len]`; complete with `size` bytes.
     at: usize,
     len: usize,
@@ -55,6 +53,8 @@ pub(super) struct Brotli {
 }
 
 impl Brotli {
+    /// The most that is shown to the library at once.
+    pub(super) const PIECE: usize = 256;
     /// What it holds before it decodes anything; the account lies behind two counts.
     pub(super) const BYTES: usize = size_of::<Brotli>() + size_of::<Account>() + 2 * size_of::<usize>();
 
@@ -64,7 +64,7 @@ impl Brotli {
         Brotli {
             state,
             account,
-            held: [0; PIECE],
+            held: [0; Self::PIECE],
             at: 0,
             len: 0,
             size: 1,
@@ -162,7 +162,7 @@ impl Brotli {
         match (self.state.is_metadata, self.state.is_uncompressed) {
             (0, 0) => (left / DENSE).clamp(1, PIECE),
             // Each of these bytes stands for itself, and none can be wrong: it does not matter how many there are.
-            (0, _) if !careful => left.min(here).clamp(1, PIECE),
+            (0, _) if !careful => left.min(here).clamp(1, Self::PIECE),
             _ => 1,
         }
     }

@@ -506,8 +506,9 @@ impl Decoder {
         if rest.is_empty() && (!self.finished || engine.is_settled()) {
             return Ok(None);
         }
-        // Near a stall each byte is looked at.
-        let careful = guard.stalled(self.coded.saturating_add(1), self.decoded.saturating_add(1)).is_err();
+        // Where a piece could pass a stall, each byte is looked at.
+        let piece_end = self.coded.saturating_add(Brotli::PIECE as u64);
+        let careful = guard.stalled(piece_end, self.decoded.saturating_add(1)).is_err();
         engine.feed(rest, self.coded, (careful, self.finished), limits, budget).map(Some)
     }
 
