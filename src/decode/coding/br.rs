@@ -25,10 +25,12 @@ type State = BrotliState<Purse<u8>, Purse<u32>, Purse<HuffmanCode>>;
 /// The library takes all that it is shown and decodes ahead, and what it has decoded when it meets a fault depends on how much
 /// that was: a command that inserts more than its meta-block has left is noticed before its literals in small pieces, and
 /// behind them in large ones. So what it is shown at once must not depend on how the body was cut. It is shown pieces whose
-/// size follows from its state alone: single bytes in headers and towards the end of a meta-block, otherwise one byte for each
-/// [`DENSE`] bytes that the meta-block still has, at most [`PIECE`]. A piece is held until it is complete, or the body ends.
+/// size follows from its state alone: in the last meta-block [`Brotli::PIECE`]; before that single bytes in headers and towards the end
+/// of a meta-block, otherwise one byte for each [`DENSE`] bytes that the meta-block still has, at most [`Brotli::PIECE`]. A piece is
+/// held until it is complete, or the body ends.
 ///
-/// Does that hold back what a sender has flushed and waits to be answered? Its meta-block ends where it flushed. A piece would
+/// Does that hold back what a sender has flushed and waits to be answered? Its meta-block ends where it flushed, and is not the
+/// last one, since who has begun that has nothing more to say: only the end of the body is still to come. A piece would
 /// have to be incomplete there, so all that is left of the meta-block would have to come from fewer bytes than a
 /// [`DENSE`]th of it: content that is held back is denser than the ratio that a body may have.
 ///
@@ -160,7 +162,9 @@ impl Brotli {
     fn piece(&self, here: usize, careful: bool) -> usize {
         let left = usize::try_from(self.state.meta_block_remaining_len).unwrap_or(0);
         match (self.state.is_metadata, self.state.is_uncompressed) {
-            (0, 0) => (left / DENSE).clamp(1, PIECE),
+            // Its sender had all of it when it began the meta-block, and waits for nothing that is in it.
+            (0, 0) if self.state.is_last_metablock != 0 => Self::PIECE,
+            (0, 0) => (left / DENSE).clamp(1, Self::PIECE),
             // Each of these bytes stands for itself, and none can be wrong: it does not matter how many there are.
             (0, _) if !careful => left.min(here).clamp(1, Self::PIECE),
             _ => 1,
