@@ -175,46 +175,55 @@ impl Tables {
         bounds: &Bounds,
     ) -> Result<(), Fault> {
         literals.clear();
-        let taken = self.literals(content, literals, bounds)?;
+        let (taken, raw) = self.literals(content, literals, ring, bounds)?;
+        // What an earlier block took for its literals is still there.
+        let memory = bounds.memory.saturating_sub(literals.capacity());
+        let literals = raw.unwrap_or(literals);
         let rest = content.get(taken..).ok_or(Fault::Malformed)?;
         let (count, rest) = sequences_of(rest).ok_or(Fault::Malformed)?;
         let copied = match count {
             0 if rest.is_empty() => 0,
             0 => return Err(Fault::Malformed),
-            _ => self.sequences(count, rest, literals, ring, bounds)?,
+            _ => self.sequences(count, rest, literals, ring, &Bounds { memory, ..*bounds })?,
         };
         let rest = literals.get(copied..).unwrap_or_default();
-        let memory = bounds.memory.saturating_sub(literals.len().next_power_of_two());
         match ring.affords(rest.len(), memory) && ring.push(rest) {
             true => Ok(()),
             false => Err(Fault::Memory),
         }
     }
 
-    /// The literals section; gives the bytes that it took.
-    fn literals(&mut self, content: &[u8], into: &mut Vec<u8>, bounds: &Bounds) -> Result<usize, Fault> {
+    /// The literals section; gives the bytes that it took, and the literals if they lie there as they are.
+    fn literals<'a>(
+        &mut self,
+        content: &'a [u8],
+        into: &mut Vec<u8>,
+        ring: &Ring,
+        bounds: &Bounds,
+    ) -> Result<(usize, Option<&'a [u8]>), Fault> {
         let head = LiteralsHead::read(content).ok_or(Fault::Malformed)?;
         if head.length > bounds.length {
             return Err(Fault::Malformed);
         }
         let body = content.get(head.bytes..head.bytes + head.coded).ok_or(Fault::Malformed)?;
+        let taken = head.bytes + head.coded;
+        if head.kind == Kind::Raw {
+            return Ok((taken, Some(body)));
+        }
         if into.capacity() < head.length {
             // Powers of two, so that blocks that grow slowly do not each need another one.
             let room = head.length.next_power_of_two();
-            if room > bounds.memory {
+            if room.saturating_add(ring.retained_bytes()) > bounds.memory {
                 return Err(Fault::Memory);
             }
             *into = Vec::new();
             into.try_reserve_exact(room).map_err(|_| Fault::Memory)?;
         }
         match head.kind {
-            Kind::Raw => into.extend_from_slice(body),
             Kind::Repeated => into.resize(head.length, body.first().copied().unwrap_or_default()),
-            Kind::Coded | Kind::CodedAsBefore => {
-                self.coded_literals(&head, body, into).ok_or(Fault::Malformed)?;
-            }
+            _ => self.coded_literals(&head, body, into).ok_or(Fault::Malformed)?,
         }
-        Ok(head.bytes + head.coded)
+        Ok((taken, None))
     }
 
     fn coded_literals(&mut self, head: &LiteralsHead, body: &[u8], into: &mut Vec<u8>) -> Option<()> {
@@ -253,7 +262,6 @@ impl Tables {
         let mut offset = self.offsets.begin(&mut bits);
         let mut match_length = self.match_lengths.begin(&mut bits);
         let (mut copied, mut length) = (0usize, 0usize);
-        let memory = bounds.memory.saturating_sub(literals.len().next_power_of_two());
         for left in (0..count).rev() {
             let wide = u32::from(offset.symbol);
             let value = (1u32 << (wide & 31)).saturating_add(bits.read(wide) as u32);
@@ -273,7 +281,7 @@ impl Tables {
                 return Err(Fault::Malformed);
             }
             copied += literal;
-            if !ring.affords(literal + matched, memory) || !ring.push(part) {
+            if !ring.affords(literal + matched, bounds.memory) || !ring.push(part) {
                 return Err(Fault::Memory);
             }
             let distance = self.distance(value, literal == 0).ok_or(Fault::Malformed)? as usize;

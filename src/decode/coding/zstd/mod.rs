@@ -221,7 +221,12 @@ impl Zstd {
 
     /// What it takes with `output` more bytes, at most, in any cut.
     fn charge(&self, output: usize) -> usize {
-        size_of::<Zstd>() + 2 * self.longest + self.literals.capacity() + self.ring.charge(output)
+        self.charge_of_blocks() + self.literals.capacity() + self.ring.charge(output)
+    }
+
+    /// The part of that which is for itself and for gathering blocks: the buffer, and the copy that it grows from.
+    fn charge_of_blocks(&self) -> usize {
+        size_of::<Zstd>() + (2 * self.longest).max(self.gathered.capacity())
     }
 
     /// A compressed block, from the input if it lies there whole.
@@ -248,7 +253,7 @@ impl Zstd {
         let bounds = Bounds {
             length: self.frame.window.min(BLOCK).min(room),
             window: self.frame.window,
-            memory: budget.saturating_sub(size_of::<Zstd>() + 2 * self.longest),
+            memory: budget.saturating_sub(self.charge_of_blocks()),
         };
         let content = if whole { part } else { &self.gathered };
         if let Err(fault) = self.tables.decode(content, &mut self.literals, &mut self.ring, &bounds) {
