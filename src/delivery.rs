@@ -5,6 +5,7 @@ use crate::decode::coding::Coding;
 #[cfg(feature = "alloc")]
 use crate::{
     decode::coding::Decoder,
+    decode::grow::append,
     decode::job::{Done, Job},
 };
 #[cfg(feature = "alloc")]
@@ -156,7 +157,7 @@ impl Delivery {
         self.job = JobAt::Out;
         self.generation = self.generation.wrapping_add(1);
         let max = usize::try_from(whole_cap(max, limits, 0).0).unwrap_or(usize::MAX);
-        Some(Job::inflate(id, self.generation, self.coding, core::mem::take(&mut self.gather), limits, max))
+        Some(Job::new(id, self.generation, self.coding, core::mem::take(&mut self.gather), limits, max))
     }
 
     /// A job came back; false if nobody waits for it any more.
@@ -167,19 +168,6 @@ impl Delivery {
         }
         waited
     }
-}
-
-#[cfg(feature = "alloc")]
-pub(crate) fn append(gather: &mut Vec<u8>, bytes: &[u8], most: u64) -> Result<(), Violation> {
-    let spare = gather.capacity() - gather.len();
-    if spare < bytes.len() {
-        // Half as much again, so that copies stay linear; 4 KiB at least; never beyond what may ever come.
-        let most = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(gather.len());
-        let more = bytes.len().max((gather.len() / 2).max(4096).min(most));
-        gather.try_reserve_exact(more).map_err(|_| Violation::new(Rule::DecoderPool, 0))?;
-    }
-    gather.extend_from_slice(bytes);
-    Ok(())
 }
 
 /// What decoders and gathered bodies of a connection can take at most: a growing buffer and the one it is copied from, or a

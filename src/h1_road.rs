@@ -243,7 +243,10 @@ impl Turn<'_> {
             self.core.current()?.continue_due = false;
         }
         #[cfg(feature = "alloc")]
-        if coded && let Err(violation) = self.core.delivery.decoder() {
+        if coded
+            && !self.by_job()
+            && let Err(violation) = self.core.delivery.decoder()
+        {
             return Some(self.fail_here(violation));
         }
         self.core.delivery.stage = Stage::Running;
@@ -286,6 +289,8 @@ impl Turn<'_> {
                 self.core.skipped += len as u64;
                 Step::Again
             }
+            #[cfg(feature = "alloc")]
+            Mode::Whole { max } if self.by_job() => self.for_job(max, len, left),
             #[cfg(feature = "alloc")]
             _ if self.core.delivery.is_coded() => self.coded(mode, len),
             Mode::Stream { most } => {
@@ -410,7 +415,7 @@ impl Turn<'_> {
             return Step::Again;
         }
         #[cfg(feature = "alloc")]
-        if self.core.delivery.is_coded()
+        if (self.core.delivery.is_coded() || self.by_job())
             && let Some(step) = self.rest_of_coded(mode)
         {
             return step;
@@ -424,23 +429,40 @@ impl Turn<'_> {
         }
     }
 
+    /// Bytes of a body that leaves as a job once all of it is here.
+    #[cfg(feature = "alloc")]
+    fn for_job(&mut self, max: u32, len: usize, left: u64) -> Step {
+        let limits = self.config.limits();
+        let gathered = self.core.delivery.gather.len() as u64;
+        let (cap, comes, violation) = match self.core.delivery.is_coded() {
+            // How much comes out of it only the job will know.
+            true => {
+                let cap = limits.get(Limit::GatherBytes);
+                let at = self.core.offset.saturating_add(cap.saturating_sub(gathered));
+                (cap, len as u64, Violation::over(Rule::BodyOverGather, at, limits))
+            }
+            false => {
+                let (cap, violation) = whole_cap(max, limits, self.core.offset);
+                (cap, left, violation)
+            }
+        };
+        if gathered.saturating_add(comes) > cap {
+            self.core.fail(violation);
+            return Step::Again;
+        }
+        let plain = self.inbox.plain().get(..len).unwrap_or_default();
+        if let Err(violation) = self.core.delivery.gather(plain, cap) {
+            return self.fail_here(violation);
+        }
+        self.took(len);
+        self.eat(len);
+        Step::Again
+    }
+
     /// Coded bytes are here: one go of the decoder.
     #[cfg(feature = "alloc")]
     fn coded(&mut self, mode: Mode, len: usize) -> Step {
         let limits = self.config.limits();
-        if self.by_job() {
-            let plain = self.inbox.plain().get(..len).unwrap_or_default();
-            let room = limits.get(Limit::GatherBytes).saturating_sub(self.core.delivery.gather.len() as u64);
-            if len as u64 > room {
-                return self.fail_here(Violation::over(Rule::BodyOverGather, room, limits));
-            }
-            if let Err(violation) = self.core.delivery.gather(plain, limits.get(Limit::GatherBytes)) {
-                return self.fail_here(violation);
-            }
-            self.took(len);
-            self.eat(len);
-            return Step::Again;
-        }
         let plain = self.inbox.plain().get(..len).unwrap_or_default();
         let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
         let Some(decoder) = &mut self.core.delivery.decoder else { return Step::Again };

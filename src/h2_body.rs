@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! DATA --> inbox --+--> lent as it lies                              Stream, Manual; Whole if it is one piece
-//!                  +--> gathered ---------> lent when complete       Whole; coded first: WholeByJob
+//!                  +--> gathered ---------> lent when complete       Whole; through a job: WholeByJob
 //!                  +--> decoder --> window lent, or gathered         coded
 //!                  +--> kept ------> any of these, later             Manual with its hands full; CONNECT without an answer
 //! ```
@@ -111,6 +111,11 @@ impl Intake {
     }
 }
 
+/// The body leaves as a job once all of it is here.
+fn is_by_job(stream: &Stream) -> bool {
+    matches!(stream.shared.expect, Expect::WholeByJob { .. })
+}
+
 /// What a decoder counts in the pool.
 fn counted(decoder: &Decoder) -> u64 {
     (decoder.retained_bytes() as u64).max(DECODER_BYTES)
@@ -164,7 +169,7 @@ impl Turn<'_> {
         intake.delivery.stage = Stage::Running;
         stream.shared.begun = true;
         let unwanted = is_unwanted(stream);
-        let by_job = matches!(stream.shared.expect, Expect::WholeByJob { .. });
+        let by_job = is_by_job(stream);
         if stream.continue_due && stream.sending == Sending::Waiting && !unwanted {
             let _ = at_hand.inform(&mut self.outbox, limits, 100, &[]);
         }
@@ -335,7 +340,8 @@ impl Turn<'_> {
                 if stream.content > cap {
                     return self.refuse(number, violation);
                 }
-                if whole && from == From::Inbox && ledger.has_room(stream.content, limits.get(Limit::GatherBytes)) {
+                let here = whole && from == From::Inbox && !is_by_job(stream);
+                if here && ledger.has_room(stream.content, limits.get(Limit::GatherBytes)) {
                     let loan =
                         Loan { number, slot, content: len as u32, from_kept: false, handed: false, gathered: false };
                     intake.ended = true;
@@ -371,7 +377,7 @@ impl Turn<'_> {
             From::Inbox => plain.get(..len).unwrap_or_default(),
             From::Kept => intake.kept.get(intake.at..intake.at + len).unwrap_or_default(),
         };
-        if let Err(violation) = crate::delivery::append(&mut intake.delivery.gather, bytes, cap) {
+        if let Err(violation) = crate::decode::grow::append(&mut intake.delivery.gather, bytes, cap) {
             return self.refuse(number, violation);
         }
         self.took_content(slot, from, len, ends);
@@ -408,7 +414,7 @@ impl Turn<'_> {
         let limits = self.config.limits();
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         let Some(stream) = streams.by_slot(slot) else { return Step::Again };
-        if matches!(stream.shared.expect, Expect::WholeByJob { .. }) {
+        if is_by_job(stream) {
             return self.gather(slot, from, len, ends, limits.get(Limit::GatherBytes));
         }
         let input = match from {
@@ -514,7 +520,7 @@ impl Turn<'_> {
         if intake.delivery.stage == Stage::Over {
             return self.trailers_of(slot);
         }
-        if intake.delivery.is_coded()
+        if (intake.delivery.is_coded() || is_by_job(stream))
             && let Some(step) = self.rest_of_decoder(slot, mode)
         {
             return step;
@@ -552,7 +558,7 @@ impl Turn<'_> {
         let (stream, ledger) = streams.with_ledger_at(slot)?;
         let number = stream.number;
         let intake = h2.intakes.get_mut(usize::from(slot))?;
-        if matches!(stream.shared.expect, Expect::WholeByJob { .. }) {
+        if is_by_job(stream) {
             return match core::mem::take(&mut intake.delivery.job) {
                 JobAt::None => {
                     intake.delivery.job = JobAt::Ready;

@@ -15,11 +15,15 @@
 //!
 //! | features | what you get | needs |
 //! |---|---|---|
-//! | none | HTTP/1.1 in your memory: chunked, trailers, upgrades, limits, UTF-8, JSON, Protobuf | core |
-//! | `alloc` | HTTP/2 with HPACK, content codings, gathered bodies, jobs, transcripts | an allocator |
-//! | `tls` | TLS 1.3 through rustls | `alloc`, a crypto provider |
+//! | none | HTTP/1.1 in your memory: chunked, trailers, upgrades, limits; UTF-8, JSON, forms, multipart, Protobuf, gRPC framing | core |
+//! | `alloc` | HTTP/2 with HPACK, gzip and deflate both ways, gathered bodies, jobs, transcripts | an allocator |
+//! | `br`, `zstd` (default) | these codings taken off requests | `alloc` |
+//! | `br-encoder`, `zstd-encoder` | and put on responses | `alloc` |
+//! | `tls` (default) | TLS 1.3 through rustls | `alloc`, a crypto provider |
 //! | `prost` | typed Protobuf messages | `alloc` |
-//! | `std` | conveniences only | std |
+//! | `serde_json` | JSON as a `serde_json::Value` | std |
+//! | `simdutf8` | UTF-8 checked faster; far faster with `std`, which detects the processor | |
+//! | `std` (default) | conveniences only | std |
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
@@ -67,7 +71,10 @@ pub use read::{Deadline, Inbox, Outbox, Why};
 pub use reply::Reply;
 pub use turn::{Pause, Turn, Wait};
 
-/// The README's examples are tests.
+/// The README's examples are tests, and so are those of the guide.
 #[cfg(all(doctest, feature = "std"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../docs/BODIES.md")]
+struct Bodies;

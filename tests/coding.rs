@@ -175,7 +175,7 @@ fn what_others_encode_we_decode_however_it_is_cut() {
                 let (out, end) = every_way(&Limits::DEFAULT, coding, &coded, seeds);
                 assert_eq!(end, Ok(()));
                 assert!(out == plain, "{} level {level} of {length}", coding.name());
-                let job = Job::inflate(1, 2, coding, coded, &Limits::DEFAULT, length).run();
+                let job = Job::new(1, 2, coding, coded, &Limits::DEFAULT, length).run();
                 assert!(job.result == Ok(plain.clone()));
             }
         }

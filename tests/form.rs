@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use vestibule::decode::form::{Event, Form, from_slice, pairs};
+use vestibule::decode::form::{Form, Item, from_slice, pairs};
 use vestibule::{Limit, Limits, Rule, Violation};
 
 type Pairs = Vec<(String, String)>;
@@ -16,38 +16,74 @@ type Outcome = (Pairs, Result<(), Violation>);
 
 fn read_with(limits: &Limits, scratch: usize, pieces: &[&[u8]]) -> Outcome {
     let mut form = Form::new(vec![0; scratch]);
-    let (mut told, mut open) = (Pairs::new(), false);
-    for (i, piece) in pieces.iter().enumerate() {
-        let (mut rest, last) = (*piece, i + 1 == pieces.len());
-        loop {
-            match form.next(&mut rest, last, limits) {
-                Ok(Some(Event::Name(name))) => {
-                    assert!(!open);
-                    told.push((name.into(), String::new()));
-                    open = true;
-                }
-                Ok(Some(Event::Value(part))) => {
-                    assert!(open && !part.is_empty());
-                    told.last_mut().unwrap().1.push_str(part);
-                }
-                Ok(Some(Event::PairEnd)) => open = !open,
-                Ok(Some(Event::End)) => {
-                    assert!(last && rest.is_empty() && !open);
-                    assert_eq!(form.next(&mut rest, true, limits), Ok(Some(Event::End)), "it stays ended");
-                    return (told, Ok(()));
-                }
-                Ok(None) => {
-                    assert!(!last && rest.is_empty(), "the last piece ends in an event or an error");
-                    break;
-                }
-                Err(violation) => {
-                    assert_eq!(form.next(&mut &b"a=b"[..], false, limits), Err(violation), "it stays broken");
-                    return (told, Err(violation));
-                }
-            }
+    let mut told = Told::default();
+    let mut outcome = Ok(());
+    for piece in pieces {
+        let mut rest = *piece;
+        outcome = told.take(|| form.next(&mut rest, limits).map(|item| item.map(Own::from)));
+        if outcome.is_err() {
+            break;
+        }
+        assert!(rest.is_empty(), "what is not used up is asked for again");
+    }
+    if outcome.is_ok() {
+        outcome = told.take(|| form.finish().map(|item| item.map(Own::from)));
+    }
+    match outcome {
+        Ok(()) => {
+            assert!(!told.open);
+            assert_eq!(form.finish(), Ok(None), "it stays ended");
+            assert_eq!(form.next(&mut &b""[..], limits), Ok(None));
+        }
+        Err(violation) => {
+            assert_eq!(form.next(&mut &b"a=b"[..], limits), Err(violation), "it stays broken");
+            assert_eq!(form.finish(), Err(violation));
         }
     }
-    unreachable!("the last piece ends it")
+    (told.pairs, outcome)
+}
+
+/// An item that nothing is lent for.
+enum Own {
+    Name(String),
+    Value(String),
+    PairEnd,
+}
+
+impl From<Item<'_>> for Own {
+    fn from(item: Item<'_>) -> Own {
+        match item {
+            Item::Name(name) => Own::Name(name.into()),
+            Item::Value(part) => Own::Value(part.into()),
+            Item::PairEnd => Own::PairEnd,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Told {
+    pairs: Pairs,
+    open: bool,
+}
+
+impl Told {
+    /// Takes items until there is none.
+    fn take(&mut self, mut next: impl FnMut() -> Result<Option<Own>, Violation>) -> Result<(), Violation> {
+        while let Some(item) = next()? {
+            match item {
+                Own::Name(name) => {
+                    assert!(!std::mem::replace(&mut self.open, true));
+                    self.pairs.push((name, String::new()));
+                }
+                Own::Value(part) => {
+                    assert!(self.open && !part.is_empty());
+                    self.pairs.last_mut().unwrap().1.push_str(&part);
+                }
+                Own::PairEnd => assert!(std::mem::replace(&mut self.open, false)),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads a form whole, by each one to five bytes, and cut once anywhere, with little memory and much; it must be told
@@ -55,7 +91,7 @@ fn read_with(limits: &Limits, scratch: usize, pieces: &[&[u8]]) -> Outcome {
 fn read_split(limits: &Limits, form: &[u8]) -> Outcome {
     let whole = read_with(limits, 4_096, &[form]);
     for size in 1..6 {
-        let pieces: Vec<_> = form.chunks(size).chain([&b""[..]]).collect();
+        let pieces: Vec<_> = form.chunks(size).collect();
         assert_eq!(read_with(limits, 4_096, &pieces), whole, "{size} at a time");
     }
     for cut in 0..=form.len() {
@@ -113,7 +149,7 @@ fn whatever_bit_is_flipped_both_readers_agree() {
             let mut form = form.to_vec();
             form[bit / 8] ^= 1 << (bit % 8);
             let whole = read_with(&Limits::DEFAULT, 4_096, &[&form]);
-            let pieces: Vec<_> = form.chunks(1).chain([&b""[..]]).collect();
+            let pieces: Vec<_> = form.chunks(1).collect();
             assert_eq!(read_with(&Limits::DEFAULT, 64, &pieces), whole);
             assert_eq!(by_pairs(&form).1, whole.1, "{}", form.escape_ascii());
         }
@@ -156,7 +192,7 @@ fn memory_is_the_only_room_and_its_size_decides_alone() {
     let form = b"four=%F0%9F%8D%B5%F0%9F%8D%B5";
     for room in 0..8 {
         for size in [1, 2, form.len()] {
-            let pieces: Vec<_> = form.chunks(size).chain([&b""[..]]).collect();
+            let pieces: Vec<_> = form.chunks(size).collect();
             let expected = match room {
                 0..4 => Err(Violation { rule: Rule::BodyOverHandler, at: room, value: room }),
                 _ => Ok(()),
@@ -218,7 +254,7 @@ fn work_is_linear_in_the_form() {
     for form in forms {
         let begun = Instant::now();
         let whole = read_with(&limits, 2_048, &[form.as_bytes()]);
-        let pieces: Vec<_> = form.as_bytes().chunks(1).chain([&b""[..]]).collect();
+        let pieces: Vec<_> = form.as_bytes().chunks(1).collect();
         assert_eq!(read_with(&limits, 2_048, &pieces), whole);
         let mut scratch = vec![0; 4 * form.len() + 4];
         let sorted: std::collections::BTreeMap<String, Vec<String>> =
@@ -267,7 +303,7 @@ proptest! {
     ) {
         let form = parts.concat();
         let whole = read_with(&Limits::DEFAULT, 4_096, &[&form]);
-        let pieces: Vec<_> = form.chunks(sizes).chain([&b""[..]]).collect();
+        let pieces: Vec<_> = form.chunks(sizes).collect();
         prop_assert_eq!(&read_with(&Limits::DEFAULT, 64, &pieces), &whole);
         prop_assert_eq!(by_pairs(&form).1, whole.1);
         let theirs = by_the_standard(&form);

@@ -33,11 +33,11 @@ fn zlib(plain: &[u8]) -> Vec<u8> {
 type Read = (Vec<(bool, u32, Vec<u8>, bool)>, Result<(), Violation>);
 
 /// Messages with their parts joined, and whether their end came.
-fn unframe<'c>(chunks: impl IntoIterator<Item = &'c [u8]>, limits: &Limits) -> Read {
+fn unframe<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, limits: &Limits) -> Read {
     let (mut messages, mut read) = (Messages::new(limits), Vec::new());
-    for mut chunk in chunks {
+    for mut piece in pieces {
         loop {
-            match messages.next(&mut chunk) {
+            match messages.next(&mut piece) {
                 Ok(Some(Item::Start { compressed, len })) => read.push((compressed, len, Vec::new(), false)),
                 Ok(Some(Item::Part(part))) => {
                     assert!(!part.is_empty());
@@ -46,30 +46,30 @@ fn unframe<'c>(chunks: impl IntoIterator<Item = &'c [u8]>, limits: &Limits) -> R
                 Ok(Some(Item::End)) => read.last_mut().unwrap().3 = true,
                 Ok(None) => break,
                 Err(v) => {
-                    assert_eq!(messages.next(&mut chunk), Err(v), "it stays that way");
+                    assert_eq!(messages.next(&mut piece), Err(v), "it stays that way");
                     assert_eq!(messages.finish(), Err(v));
                     return (read, Err(v));
                 }
             }
         }
-        assert!(chunk.is_empty());
+        assert!(piece.is_empty());
     }
     (read, messages.finish())
 }
 
-fn gather<'c>(
+fn gather<'p>(
     coding: Coding,
-    chunks: impl IntoIterator<Item = &'c [u8]>,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
     limits: &Limits,
 ) -> (Vec<Vec<u8>>, Result<(), Violation>) {
     let (mut gather, mut read) = (Gather::new(coding, limits), Vec::new());
-    for mut chunk in chunks {
+    for mut piece in pieces {
         loop {
-            match gather.next(&mut chunk) {
+            match gather.next(&mut piece) {
                 Ok(Some(message)) => read.push(message.to_vec()),
                 Ok(None) => break,
                 Err(v) => {
-                    assert_eq!(gather.next(&mut chunk), Err(v), "it stays that way");
+                    assert_eq!(gather.next(&mut piece), Err(v), "it stays that way");
                     assert_eq!(gather.finish(), Err(v));
                     return (read, Err(v));
                 }
@@ -94,7 +94,7 @@ fn everywhere<T: PartialEq + std::fmt::Debug>(bytes: &[u8], read: impl Fn(Vec<&[
 fn every_truncation_of_two_messages_is_known_as_one() {
     let bytes = [framed(0, b"hello"), framed(1, b"")].concat();
     for len in 0..=bytes.len() {
-        let (read, outcome) = everywhere(&bytes[..len], |chunks| unframe(chunks, &Limits::DEFAULT));
+        let (read, outcome) = everywhere(&bytes[..len], |pieces| unframe(pieces, &Limits::DEFAULT));
         match len {
             0 | 10 | 15 => assert_eq!(outcome, Ok(())),
             _ => assert_eq!(outcome, Err(Violation::new(Rule::GrpcTruncated, len as u64))),
@@ -107,7 +107,7 @@ fn every_truncation_of_two_messages_is_known_as_one() {
 fn every_flag_but_two_is_refused_where_it_stands() {
     for flag in 0..=255 {
         let bytes = [framed(0, b"a"), framed(flag, b"b")].concat();
-        let outcome = everywhere(&bytes, |chunks| unframe(chunks, &Limits::DEFAULT)).1;
+        let outcome = everywhere(&bytes, |pieces| unframe(pieces, &Limits::DEFAULT)).1;
         let expected = if flag < 2 { Ok(()) } else { Err(Violation::new(Rule::GrpcFlag, 6)) };
         assert_eq!(outcome, expected);
     }
@@ -119,10 +119,10 @@ fn a_message_over_the_limit_is_refused_at_its_length() {
     let limits = with(Limit::ProtobufMessageBytes, 20);
     for (len, passes) in [(19, true), (20, true), (21, false)] {
         let bytes = [framed(0, b"ab"), framed(0, &vec![7; len])].concat();
-        let outcome = everywhere(&bytes, |chunks| unframe(chunks, &limits)).1;
+        let outcome = everywhere(&bytes, |pieces| unframe(pieces, &limits)).1;
         let too_large = Violation { rule: Rule::GrpcTooLarge, at: 8, value: 20 };
         assert_eq!(outcome, if passes { Ok(()) } else { Err(too_large) });
-        assert_eq!(everywhere(&bytes, |chunks| gather(Coding::Identity, chunks, &limits)).1, outcome);
+        assert_eq!(everywhere(&bytes, |pieces| gather(Coding::Identity, pieces, &limits)).1, outcome);
     }
     let outcome = unframe([&b"\0\xff\xff\xff\xff"[..]], &Limits::DEFAULT).1.unwrap_err();
     assert_eq!((outcome.rule, outcome.at), (Rule::GrpcTooLarge, 1));
@@ -135,7 +135,7 @@ fn compressed_messages_among_others() {
     for (coding, coded) in [(Coding::Gzip, gzip as fn(&[u8]) -> Vec<u8>), (Coding::Deflate, zlib)] {
         let bytes =
             [framed(1, &coded(&long)), framed(0, b"plain"), framed(1, &coded(b"")), framed(1, &coded(b"x"))].concat();
-        let (read, outcome) = everywhere(&bytes, |chunks| gather(coding, chunks, &Limits::DEFAULT));
+        let (read, outcome) = everywhere(&bytes, |pieces| gather(coding, pieces, &Limits::DEFAULT));
         assert_eq!(outcome, Ok(()));
         assert_eq!(read, [&long[..], b"plain", b"", b"x"]);
     }
@@ -149,7 +149,7 @@ fn compression_that_nobody_named_and_compression_that_is_broken() {
     let coded = gzip(b"some text");
     let broken = |message: &[u8]| {
         let bytes = [framed(0, b"ab"), framed(1, message)].concat();
-        let v = everywhere(&bytes, |chunks| gather(Coding::Gzip, chunks, &Limits::DEFAULT)).1.unwrap_err();
+        let v = everywhere(&bytes, |pieces| gather(Coding::Gzip, pieces, &Limits::DEFAULT)).1.unwrap_err();
         assert_eq!(Code::of(&v), Code::Internal);
         (v.rule, v.at)
     };
@@ -200,8 +200,8 @@ fn memory_follows_what_came() {
     let bytes = [framed(0, &[1; 100_000]), framed(1, &gzip(&[2; 50_000]))].concat();
     for round in 0..5 {
         let mut lens = Vec::new();
-        for mut chunk in bytes.chunks(1_000) {
-            while let Some(message) = gather.next(&mut chunk).unwrap() {
+        for mut piece in bytes.chunks(1_000) {
+            while let Some(message) = gather.next(&mut piece).unwrap() {
                 lens.push(message.len());
             }
         }
@@ -210,7 +210,7 @@ fn memory_follows_what_came() {
         assert!(gather.retained_bytes() <= 150_000 + 48 * 1_024, "round {round}: {}", gather.retained_bytes());
         gather.reset(Coding::Gzip);
     }
-    // What lies in the chunk whole is lent from there.
+    // What lies in the piece whole is lent from there.
     let message = framed(0, b"lent");
     let mut fresh = Gather::new(Coding::Identity, &Limits::DEFAULT);
     assert_eq!(fresh.next(&mut &message[..]).unwrap().unwrap().as_ptr(), message[5..].as_ptr());
@@ -237,8 +237,8 @@ proptest! {
     #[test]
     fn any_bytes_at_all(bytes in proptest::collection::vec(prop_oneof![0..3u8, any::<u8>()], 0..40)) {
         let limits = with(Limit::ProtobufMessageBytes, 300);
-        let whole = everywhere(&bytes, |chunks| unframe(chunks, &limits)).1;
-        let gathered = everywhere(&bytes, |chunks| gather(Coding::Gzip, chunks, &limits)).1;
+        let whole = everywhere(&bytes, |pieces| unframe(pieces, &limits)).1;
+        let gathered = everywhere(&bytes, |pieces| gather(Coding::Gzip, pieces, &limits)).1;
         prop_assert!(whole.is_ok() || gathered.is_err());
     }
 }

@@ -55,10 +55,10 @@ fn keep(story: &mut Story, kept: Kept, at: u64, depth: usize) -> bool {
 fn story_of<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
     limits: &Limits,
-    store: &mut [u8],
+    scratch: &mut [u8],
     skipped: Option<u64>,
 ) -> Story {
-    let mut tokens = Tokenizer::with_store(store);
+    let mut tokens = Tokenizer::new(scratch);
     let mut story = (Vec::new(), Ok(()));
     for mut piece in pieces {
         loop {
@@ -68,8 +68,8 @@ fn story_of<'a>(
                 Ok(Some(kept)) => {
                     assert!(piece.len() <= before);
                     let is_text = matches!(kept, Kept::Text(..));
-                    keep(&mut story, kept, tokens.offset(), tokens.depth());
-                    if skipped == Some(tokens.offset()) && !is_text {
+                    keep(&mut story, kept, tokens.start(), tokens.depth());
+                    if skipped == Some(tokens.start()) && !is_text {
                         tokens.skip();
                     }
                 }
@@ -86,7 +86,7 @@ fn story_of<'a>(
         Ok(None) => {}
         Ok(Some(kept)) => {
             assert!(matches!(kept, Kept::Number(_)), "only a number is ended by the end");
-            keep(&mut story, kept, tokens.offset(), tokens.depth());
+            keep(&mut story, kept, tokens.start(), tokens.depth());
             assert_eq!(tokens.finish(), Ok(None));
         }
         Err(violation) => story.1 = Err(violation),
@@ -94,8 +94,8 @@ fn story_of<'a>(
     story
 }
 
-fn story_in<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits, store: &mut [u8]) -> Story {
-    story_of(pieces, limits, store, None)
+fn story_in<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits, scratch: &mut [u8]) -> Story {
+    story_of(pieces, limits, scratch, None)
 }
 
 fn story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Story {
@@ -278,7 +278,7 @@ fn tokens_come_as_they_stand() {
 fn what_lies_in_the_piece_is_lent_from_it() {
     let text = br#"{"key": "a long text without escapes \n and more", "number": 123}"#;
     let lies = |part: &str| text.as_ptr_range().contains(&part.as_ptr());
-    let (mut tokens, mut rest, mut lent) = (Tokenizer::new(), &text[..], 0);
+    let (mut tokens, mut rest, mut lent) = (Tokenizer::default(), &text[..], 0);
     while let Some(token) = tokens.next(&mut rest, &Limits::DEFAULT).unwrap() {
         match token {
             Token::Key(text) | Token::Number(text) => lent += usize::from(lies(text)),
@@ -497,7 +497,7 @@ fn a_value_that_is_skipped_is_not_told() {
 #[test]
 fn the_rest_of_a_string_can_be_skipped() {
     let limits = &Limits::DEFAULT;
-    let mut tokens = Tokenizer::new();
+    let mut tokens = Tokenizer::default();
     let (mut a, mut b) = (&br#"["abc"#[..], &br#"d\n", 1]"#[..]);
     assert_eq!(tokens.next(&mut a, limits), Ok(Some(Token::ArrayStart)));
     assert_eq!(tokens.next(&mut a, limits), Ok(Some(Token::String { part: "abc", last: false })));
@@ -533,7 +533,7 @@ fn work_is_linear_in_pieces_of_any_size() {
     let whitespace = format!("[{}1]", "1 ,".repeat(20_000));
     for text in [&numbers, &escapes, &broken, &long_keys, &whitespace] {
         for n in [1, 3, 100, 5_000, text.len()] {
-            let mut tokens = Tokenizer::new();
+            let mut tokens = Tokenizer::default();
             let start = Instant::now();
             for mut piece in text.as_bytes().chunks(n) {
                 while tokens.next(&mut piece, &Limits::DEFAULT).unwrap().is_some() {}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use vestibule::decode::media::MediaType;
-use vestibule::decode::multipart::{Event, Multipart};
+use vestibule::decode::multipart::{Item, Multipart};
 use vestibule::{Limit, Limits, Rule, Violation};
 
 /// A part as it was told; `ended` says that its end was.
@@ -30,39 +30,37 @@ fn reader<S: AsRef<[u8]> + AsMut<[u8]>>(boundary: &str, scratch: S) -> Multipart
 fn read_with(boundary: &str, limits: &Limits, scratch: usize, pieces: &[&[u8]]) -> Outcome {
     let mut reader = reader(boundary, vec![0; scratch]);
     let mut told: Vec<Told> = Vec::new();
-    for (i, piece) in pieces.iter().enumerate() {
-        let (mut rest, last) = (*piece, i + 1 == pieces.len());
+    for piece in pieces {
+        let mut rest = *piece;
         loop {
-            match reader.next(&mut rest, last, limits) {
-                Ok(Some(Event::Part(part))) => told.push(Told {
+            match reader.next(&mut rest, limits) {
+                Ok(Some(Item::Part(part))) => told.push(Told {
                     name: part.name.into(),
                     filename: part.filename.map(String::from),
                     content_type: part.content_type.map(|value| String::from_utf8_lossy(value).into_owned()),
                     ..Told::default()
                 }),
-                Ok(Some(Event::Data(bytes))) => {
+                Ok(Some(Item::Data(bytes))) => {
                     assert!(!bytes.is_empty());
                     told.last_mut().unwrap().data.extend_from_slice(bytes);
                 }
-                Ok(Some(Event::PartEnd)) => told.last_mut().unwrap().ended = true,
-                Ok(Some(Event::End)) => {
-                    assert!(last && rest.is_empty());
-                    assert!(matches!(reader.next(&mut rest, true, limits), Ok(Some(Event::End))), "it stays ended");
-                    return (told, Ok(()));
-                }
-                Ok(None) => {
-                    assert!(!last && rest.is_empty(), "the last piece ends in an event or an error");
-                    break;
-                }
+                Ok(Some(Item::PartEnd)) => told.last_mut().unwrap().ended = true,
+                Ok(None) => break,
                 Err(violation) => {
-                    let again = reader.next(&mut &b"--x"[..], false, limits).map(|_| ());
-                    assert_eq!(again, Err(violation), "it stays broken");
+                    let again = reader.next(&mut &b"--x"[..], limits).map(|_| ());
+                    assert_eq!((again, reader.finish()), (Err(violation), Err(violation)), "it stays broken");
                     return (told, Err(violation));
                 }
             }
         }
+        assert!(rest.is_empty(), "what is not used up is asked for again");
     }
-    unreachable!("the last piece ends it")
+    let outcome = reader.finish();
+    assert_eq!(reader.finish(), outcome, "it stays ended");
+    if outcome.is_err() {
+        assert_eq!(reader.next(&mut &b"--x"[..], limits).map(|_| ()), outcome, "it stays broken");
+    }
+    (told, outcome)
 }
 
 fn read(boundary: &str, body: &[u8]) -> Outcome {
@@ -73,7 +71,7 @@ fn read(boundary: &str, body: &[u8]) -> Outcome {
 fn read_split(boundary: &str, limits: &Limits, scratch: usize, body: &[u8]) -> Outcome {
     let whole = read_with(boundary, limits, scratch, &[body]);
     for size in 1..8 {
-        let pieces: Vec<_> = body.chunks(size).chain([&b""[..]]).collect();
+        let pieces: Vec<_> = body.chunks(size).collect();
         assert_eq!(read_with(boundary, limits, scratch, &pieces), whole, "{size} at a time");
     }
     for cut in 0..=body.len() {
@@ -178,7 +176,7 @@ fn whatever_bit_is_flipped_the_cut_changes_nothing() {
             let mut body = body.clone();
             body[bit / 8] ^= 1 << (bit % 8);
             let whole = read(boundary, &body);
-            let pieces: Vec<_> = body.chunks(1).chain([&b""[..]]).collect();
+            let pieces: Vec<_> = body.chunks(1).collect();
             assert_eq!(read_with(boundary, &Limits::DEFAULT, 4_096, &pieces), whole);
         }
     }
@@ -352,7 +350,7 @@ fn the_fields_of_a_part_are_all_there() {
     let body = b"--b\r\nX-A:  1 \r\nContent-Disposition: form-data; name=a\r\nx-a:2\r\nX-Empty:\r\nContent-Type: Text/Plain;charset=\"utf-8\"\r\n\r\n";
     let mut reader = reader("b", [0; 256]);
     let mut rest = &body[..];
-    let Ok(Some(Event::Part(part))) = reader.next(&mut rest, false, &Limits::DEFAULT) else { panic!("a part") };
+    let Ok(Some(Item::Part(part))) = reader.next(&mut rest, &Limits::DEFAULT) else { panic!("a part") };
     let fields: Vec<_> = part.fields.map(|(name, value)| (name, std::str::from_utf8(value).unwrap())).collect();
     let disposition = ("Content-Disposition", "form-data; name=a");
     let kind = ("Content-Type", "Text/Plain;charset=\"utf-8\"");
@@ -375,7 +373,7 @@ fn near_misses_cost_no_more_than_other_content() {
         let body = format!("{head}{content}\r\n--{boundary}--");
         let begun = Instant::now();
         for size in [body.len(), 4_096, 73] {
-            let pieces: Vec<_> = body.as_bytes().chunks(size).chain([&b""[..]]).collect();
+            let pieces: Vec<_> = body.as_bytes().chunks(size).collect();
             let (told, outcome) = read_with(&boundary, &limits, 256, &pieces);
             assert!(outcome.is_ok() && told[0].data == content.as_bytes());
         }

@@ -245,15 +245,17 @@ fn forms_need_no_allocator() {
         let content_type = MediaType::parse(b"multipart/form-data; boundary=\"b\"").expect("it is one");
         let mut parts = multipart::Multipart::new(&content_type, [0; 256]).expect("it is one");
         for mut piece in text.chunks(3) {
-            while let Some(event) = reader.next(&mut piece, false, &Limits::DEFAULT).expect("it is good") {
-                sum.1 += usize::from(matches!(event, form::Event::Name(_)));
+            while let Some(item) = reader.next(&mut piece, &Limits::DEFAULT).expect("it is good") {
+                sum.1 += usize::from(matches!(item, form::Item::Name(_)));
             }
         }
+        assert_eq!(reader.finish(), Ok(Some(form::Item::PairEnd)));
         for mut piece in body.chunks(3) {
-            while let Some(event) = parts.next(&mut piece, false, &Limits::DEFAULT).expect("it is good") {
-                sum.2 += if let multipart::Event::Data(bytes) = event { bytes.len() } else { 0 };
+            while let Some(item) = parts.next(&mut piece, &Limits::DEFAULT).expect("it is good") {
+                sum.2 += if let multipart::Item::Data(bytes) = item { bytes.len() } else { 0 };
             }
         }
+        assert_eq!(parts.finish(), Ok(()));
     });
     assert_eq!((cost, sum), (0, (2, 3, 10)));
 }

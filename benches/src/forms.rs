@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use vestibule::Limits;
-use vestibule::decode::form::{self, Form, pairs};
+use vestibule::decode::form::{Form, pairs};
 use vestibule::decode::media::MediaType;
 use vestibule::decode::multipart::{self, Multipart};
 
@@ -69,17 +69,16 @@ fn vestibule(body: &[u8], n: usize) -> Work {
         for _ in 0..n {
             let media = MediaType::parse(content_type.as_bytes()).expect("it is one");
             let mut reader = Multipart::new(&media, [0; 1_024]).expect("it has a boundary");
-            let (mut bytes, mut pieces) = (0, black_box(&body[..]).chunks(PIECE).peekable());
-            while let Some(mut piece) = pieces.next() {
-                let last = pieces.peek().is_none();
-                while let Some(event) = reader.next(&mut piece, last, &Limits::DEFAULT).expect("it is good") {
-                    match event {
-                        multipart::Event::Data(data) => bytes += black_box(data).len(),
-                        multipart::Event::End => break,
-                        event => drop(black_box(event)),
+            let mut bytes = 0;
+            for mut piece in black_box(&body[..]).chunks(PIECE) {
+                while let Some(item) = reader.next(&mut piece, &Limits::DEFAULT).expect("it is good") {
+                    match item {
+                        multipart::Item::Data(data) => bytes += black_box(data).len(),
+                        item => _ = black_box(item),
                     }
                 }
             }
+            reader.finish().expect("it is whole");
             assert_eq!(bytes, FILE);
         }
     })
@@ -175,10 +174,11 @@ fn streamed(text: &[u8], n: usize) -> Work {
         for _ in 0..n {
             let mut reader = Form::new([0; 256]);
             let mut piece = black_box(&text[..]);
-            while let Some(event) = reader.next(&mut piece, true, &Limits::DEFAULT).expect("it is good") {
-                if black_box(event) == form::Event::End {
-                    break;
-                }
+            while let Some(item) = reader.next(&mut piece, &Limits::DEFAULT).expect("it is good") {
+                black_box(item);
+            }
+            while let Some(item) = reader.finish().expect("it is whole") {
+                black_box(item);
             }
         }
     })

@@ -96,7 +96,7 @@ fn limits() -> Limits {
 }
 
 fn tokens(text: &[u8], n: usize) {
-    let (mut tokens, limits) = (Tokenizer::new(), limits());
+    let (mut tokens, limits) = (Tokenizer::default(), limits());
     for mut piece in text.chunks(n) {
         while let Some(token) = tokens.next(&mut piece, &limits).unwrap() {
             black_box(token);
@@ -107,7 +107,7 @@ fn tokens(text: &[u8], n: usize) {
 
 /// Wants the identifiers alone.
 fn skipping(text: &[u8]) {
-    let (mut tokens, limits) = (Tokenizer::new(), limits());
+    let (mut tokens, limits) = (Tokenizer::default(), limits());
     for mut piece in text.chunks(4_096) {
         while let Some(token) = tokens.next(&mut piece, &limits).unwrap() {
             let wanted = !matches!(token, Token::Key("metadata" | "text" | "source" | "user" | "entities"));

@@ -80,8 +80,8 @@ fn streamed(message: &[u8], n: usize) -> Work {
         for _ in 0..n {
             reader.reset(None);
             let mut sum = 0;
-            for mut chunk in black_box(&message[..]).chunks(16_384) {
-                while let Some(item) = reader.next(&mut chunk).expect("a good message") {
+            for mut piece in black_box(&message[..]).chunks(16_384) {
+                while let Some(item) = reader.next(&mut piece).expect("a good message") {
                     match item {
                         Item::Field(field) => match (reader.depth(), field.number, field.value) {
                             (0, 3, Value::Bytes(_)) => reader.enter().expect("two levels"),

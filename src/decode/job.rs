@@ -1,13 +1,11 @@
-//! In: a whole coded body and what it may become. Out: a value that can be sent to another thread, run there, and comes back
-//! with the decoded body.
+//! In: a whole body and what it may become. Out: a value that can be sent to another thread, run there, and comes back with the
+//! body, decoded and checked.
 
 use alloc::vec::Vec;
 
 use super::coding::{Coding, Decoder};
+use super::grow::append;
 use crate::base::{Limit, Limits, Rule, Violation};
-
-/// The least by which the output grows.
-const GROWTH: usize = 4_096;
 
 /// A body to be decoded somewhere else.
 ///
@@ -19,7 +17,7 @@ const GROWTH: usize = 4_096;
 /// use vestibule::decode::job::Job;
 ///
 /// let coded = b"\x78\x9c\x4b\x4c\x4a\x06\x00\x02\x4d\x01\x27".to_vec();
-/// let job = Job::inflate(7, 1, Coding::Deflate, coded, &Limits::DEFAULT, 1 << 20);
+/// let job = Job::new(7, 1, Coding::Deflate, coded, &Limits::DEFAULT, 1 << 20);
 /// let done = std::thread::spawn(|| job.run()).join().unwrap();
 /// assert_eq!((done.id, done.generation, done.result), (7, 1, Ok(b"abc".to_vec())));
 /// ```
@@ -44,14 +42,13 @@ pub struct Done {
     pub generation: u32,
     /// The decoded body, or why there is none.
     pub result: Result<Vec<u8>, Violation>,
-    /// The coded body as it was given, so that its bytes can be returned to where they were counted and its buffer used
-    /// again.
+    /// The coded body as it was given, so that its buffer can be used again; empty if it was not coded and is the result.
     pub coded: Vec<u8>,
 }
 
 impl Job {
     /// A job that takes `coding` off `coded` and gives at most `max` bytes, inside what `limits` say about decoding.
-    pub fn inflate(id: u64, generation: u32, coding: Coding, coded: Vec<u8>, limits: &Limits, max: usize) -> Job {
+    pub fn new(id: u64, generation: u32, coding: Coding, coded: Vec<u8>, limits: &Limits, max: usize) -> Job {
         Job { id, generation, coding, coded, limits: limits.clone(), max }
     }
 
@@ -60,8 +57,20 @@ impl Job {
         self.coded.capacity()
     }
 
-    /// Does the work, with a decoder of its own.
+    /// Bytes of the body as it was sent: who runs short ones where they are spares them the way.
+    pub const fn coded_bytes(&self) -> usize {
+        self.coded.len()
+    }
+
+    /// Does the work, with a decoder of its own. A body without a coding is handed back as it is.
     pub fn run(self) -> Done {
+        if self.coding == Coding::Identity {
+            let Job { id, generation, coded, max, .. } = self;
+            return match coded.len() > max {
+                true => Done { id, generation, result: Err(Violation::new(Rule::BodyOverHandler, max as u64)), coded },
+                false => Done { id, generation, result: Ok(coded), coded: Vec::new() },
+            };
+        }
         match Decoder::new(self.coding) {
             Ok(mut decoder) => self.run_with(&mut decoder),
             Err(violation) => {
@@ -75,11 +84,35 @@ impl Job {
     /// The result is an error with the rules of [`Decoder::step`] and [`Decoder::end`]; [`Rule::BodyOverHandler`], at
     /// `max`, if the body is longer than that; [`Rule::DecoderPool`] if memory ran out.
     pub fn run_with(self, decoder: &mut Decoder) -> Done {
+        if self.coding == Coding::Identity {
+            return self.run();
+        }
         decoder.reset(self.coding);
         let result = gather(decoder, &self.limits, &self.coded, self.max);
         // Large windows go with their bodies, here as on the connection (M-7).
         decoder.rest();
         Done { id: self.id, generation: self.generation, result, coded: self.coded }
+    }
+
+    /// Does the work, and what `then` does with the body: a check such as [`json::check`](crate::decode::json::check), or a whole
+    /// decoding whose value it keeps for itself. If that refuses the body, so does the machine once the job is back, with the rule's status.
+    ///
+    /// ```
+    /// use vestibule::decode::{coding::Coding, job::Job, json};
+    /// use vestibule::{Limits, Rule};
+    /// let job = |text: &str| Job::new(7, 1, Coding::Identity, text.into(), &Limits::DEFAULT, 1 << 20);
+    /// assert_eq!(job("[1, 2]").run_then(json::check).result, Ok(b"[1, 2]".to_vec()));
+    /// assert_eq!(job("[1, 2").run_then(json::check).result.unwrap_err().rule, Rule::JsonTruncated);
+    /// ```
+    pub fn run_then(self, then: impl FnOnce(&[u8], &Limits) -> Result<(), Violation>) -> Done {
+        let limits = self.limits.clone();
+        let mut done = self.run();
+        if let Ok(body) = &done.result
+            && let Err(violation) = then(body, &limits)
+        {
+            done.result = Err(violation);
+        }
+        done
     }
 }
 
@@ -101,13 +134,7 @@ fn gather(decoder: &mut Decoder, limits: &Limits, coded: &[u8], max: usize) -> R
         if out.len() + bytes.len() > max {
             return Err(Violation::new(Rule::BodyOverHandler, max as u64));
         }
-        if out.capacity() - out.len() < bytes.len() {
-            // As much again as there is, so that the work stays linear, and never more than may come.
-            let more = out.len().max(GROWTH).max(bytes.len()).min(cap.saturating_sub(out.len()).max(bytes.len()));
-            let no_room = Violation::new(Rule::DecoderPool, out.len() as u64);
-            out.try_reserve_exact(more).map_err(|_| no_room)?;
-        }
-        out.extend_from_slice(bytes);
+        append(&mut out, bytes, cap as u64)?;
     }
 }
 
@@ -119,7 +146,7 @@ mod tests {
     const ABC: &[u8] = b"\x78\x01\x01\x03\x00\xfc\xffabc\x02\x4d\x01\x27";
 
     fn run(coded: &[u8], max: usize) -> Result<Vec<u8>, Violation> {
-        let done = Job::inflate(9, 3, Coding::Deflate, coded.to_vec(), &Limits::DEFAULT, max).run();
+        let done = Job::new(9, 3, Coding::Deflate, coded.to_vec(), &Limits::DEFAULT, max).run();
         assert_eq!((done.id, done.generation, done.coded.as_slice()), (9, 3, coded));
         done.result
     }
@@ -167,8 +194,8 @@ mod tests {
     #[test]
     fn memory_grows_with_what_came() {
         let body = vec![b'x'; 100_000];
-        let done = Job::inflate(0, 0, Coding::Identity, body.clone(), &Limits::DEFAULT, 1 << 40).run();
+        let done = Job::new(0, 0, Coding::Identity, body.clone(), &Limits::DEFAULT, 1 << 40).run();
         let out = done.result.expect("plain");
-        assert!(out == body && out.capacity() <= 2 * body.len() + GROWTH, "{}", out.capacity());
+        assert!(out == body && out.capacity() <= body.len() + body.len() / 2, "{}", out.capacity());
     }
 }

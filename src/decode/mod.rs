@@ -12,11 +12,20 @@
 //! ```
 //!
 //! Each machine stands alone: none knows where its bytes come from. All but decoders, jobs and `grpc::Gather` work without an
-//! allocator. Those that take a body in pieces are pulled: they take bytes from the front of a chunk until they have something to
-//! tell, ask for the next chunk with `None`, and want to hear the end with `finish`.
+//! allocator; those that need memory borrow it as `scratch`, once, when they are made.
+//!
+//! Those that take a body in pieces are pulled, all in one way:
+//!
+//! - `next(&mut piece)` takes bytes from the front of a piece until it has something to tell, and asks for the next piece with
+//!   `None`. The readers of text and forms want the limits here, the others when they are made.
+//! - `finish()` hears that nothing follows, and says whether it may end there. Only [`json::Tokenizer`] and [`form::Form`] may
+//!   have something left to tell then, which nothing but the end completes: they are asked until there is `None`.
+//! - `offset()` is how many bytes were read. An error comes at the same offset however the body was cut, and from then on always.
 
 pub mod coding;
 pub mod form;
+#[cfg(feature = "alloc")]
+pub(crate) mod grow;
 pub mod grpc;
 #[cfg(feature = "alloc")]
 mod guard;

@@ -141,11 +141,16 @@ impl Text {
         Text { utf8: Utf8::new(), held: [0; 4], length: 0 }
     }
 
+    /// How many bytes were read.
+    pub const fn offset(&self) -> u64 {
+        self.utf8.at
+    }
+
     /// The next part, which is never empty; `None` when `piece` is used up. What was read of `piece` is taken off its front.
     ///
     /// # Errors
     /// [`Rule::Utf8`] as with [`Utf8`]: at the first byte that cannot be mended. The same again from then on.
-    pub fn next<'t, 'c: 't>(&'t mut self, piece: &mut &'c [u8]) -> Result<Option<&'t str>, Violation> {
+    pub fn next<'t, 'p: 't>(&'t mut self, piece: &mut &'p [u8]) -> Result<Option<&'t str>, Violation> {
         if self.length == 0 && !self.utf8.failed {
             let part = valid_front(piece);
             if !part.is_empty() {
@@ -173,10 +178,10 @@ impl Text {
         }
     }
 
-    /// The text ends here.
+    /// The text ends here: to be called when [`Text::next`] gave `None`.
     ///
     /// # Errors
-    /// [`Rule::Utf8`] at the length of the text, if its last character is not complete.
+    /// [`Rule::Utf8`] at the length of the text, if its last character is not complete; or what [`Text::next`] said.
     pub fn finish(&mut self) -> Result<(), Violation> {
         self.utf8.finish()
     }

@@ -41,21 +41,22 @@ pub fn form(data: &[u8]) {
 
 fn form_in(text: &[u8], size: usize, room: usize, limits: &Limits) -> (Pairs, Result<(), Violation>) {
     let mut form = Form::new(std::vec![0; room]);
-    let mut told = Pairs::new();
-    for mut piece in text.chunks(size).chain([&b""[..]]) {
-        let last = piece.is_empty();
-        loop {
-            match form.next(&mut piece, last, limits) {
-                Ok(Some(form::Event::Name(name))) => told.push((name.into(), String::new())),
-                Ok(Some(form::Event::Value(part))) => told.last_mut().expect("it has a name").1.push_str(part),
-                Ok(Some(form::Event::PairEnd)) => {}
-                Ok(Some(form::Event::End)) => return (told, Ok(())),
-                Ok(None) => break,
-                Err(violation) => return (told, Err(violation)),
-            }
+    let (mut told, mut pieces) = (Pairs::new(), text.chunks(size));
+    let mut piece = pieces.next();
+    loop {
+        let item = match &mut piece {
+            Some(piece) => form.next(piece, limits),
+            None => form.finish(),
+        };
+        match item {
+            Ok(Some(form::Item::Name(name))) => told.push((name.into(), String::new())),
+            Ok(Some(form::Item::Value(part))) => told.last_mut().expect("it has a name").1.push_str(part),
+            Ok(Some(form::Item::PairEnd)) => {}
+            Ok(None) if piece.is_none() => return (told, Ok(())),
+            Ok(None) => piece = pieces.next(),
+            Err(violation) => return (told, Err(violation)),
         }
     }
-    unreachable!("the last piece ends it")
 }
 
 /// Name, file name, content.
@@ -76,24 +77,23 @@ fn multipart_in(body: &[u8], size: usize) -> (Parts, Result<(), Violation>) {
     let content_type = MediaType::parse(b"multipart/form-data; boundary=b").expect("it is one");
     let mut reader = Multipart::new(&content_type, [0; 2_048]).expect("it is one");
     let mut told = Parts::new();
-    for mut piece in body.chunks(size).chain([&b""[..]]) {
-        let last = piece.is_empty();
+    for mut piece in body.chunks(size) {
         loop {
-            match reader.next(&mut piece, last, &Limits::DEFAULT) {
-                Ok(Some(multipart::Event::Part(part))) => {
+            match reader.next(&mut piece, &Limits::DEFAULT) {
+                Ok(Some(multipart::Item::Part(part))) => {
                     told.push((part.name.into(), part.filename.map(String::from), Vec::new()));
                 }
-                Ok(Some(multipart::Event::Data(bytes))) => {
+                Ok(Some(multipart::Item::Data(bytes))) => {
                     told.last_mut().expect("it has a header").2.extend_from_slice(bytes);
                 }
-                Ok(Some(multipart::Event::PartEnd)) => {}
-                Ok(Some(multipart::Event::End)) => return (told, Ok(())),
+                Ok(Some(multipart::Item::PartEnd)) => {}
                 Ok(None) => break,
                 Err(violation) => return (told, Err(violation)),
             }
         }
+        assert!(piece.is_empty());
     }
-    unreachable!("the last piece ends it")
+    (told, reader.finish())
 }
 
 /// The contents of a good body, as RFC 2046 §5.1.1 draws it.

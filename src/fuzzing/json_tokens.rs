@@ -31,7 +31,7 @@ pub fn json_tokens(data: &[u8]) {
 /// The tokens with where they begin, strings joined, and how the text ended. Skips behind the token of that number, unless it
 /// is a string, whose parts depend on the pieces.
 fn told(text: &[u8], n: usize, skipped: Option<usize>) -> (Vec<(u64, String)>, Result<(), Violation>) {
-    let (mut tokens, mut told) = (Tokenizer::new(), Vec::<(u64, String)>::new());
+    let (mut tokens, mut told) = (Tokenizer::default(), Vec::<(u64, String)>::new());
     for mut piece in text.chunks(n.max(1)) {
         loop {
             let token = match tokens.next(&mut piece, &Limits::DEFAULT) {
@@ -40,7 +40,7 @@ fn told(text: &[u8], n: usize, skipped: Option<usize>) -> (Vec<(u64, String)>, R
                 Err(violation) => return (told, Err(violation)),
             };
             let (is_string, spelled) = spelled(token);
-            let at = tokens.offset();
+            let at = tokens.start();
             match told.last_mut().filter(|(start, _)| is_string && *start == at) {
                 Some((_, text)) => text.push_str(&spelled),
                 None => told.push((at, spelled)),
@@ -52,7 +52,7 @@ fn told(text: &[u8], n: usize, skipped: Option<usize>) -> (Vec<(u64, String)>, R
         assert!(piece.is_empty(), "what is not used up is asked for again");
     }
     let end = tokens.finish().map(|token| token.map(spelled));
-    let end = end.map(|token| told.extend(token.map(|(_, spelled)| (tokens.offset(), spelled))));
+    let end = end.map(|token| told.extend(token.map(|(_, spelled)| (tokens.start(), spelled))));
     (told, end)
 }
 

@@ -56,9 +56,9 @@ pub fn protobuf(data: &[u8]) {
 
 fn streamed(message: &[u8], n: usize, limits: &Limits) -> Read {
     let (mut told, mut reader, mut is_inside) = (Vec::new(), Reader::new(limits), false);
-    for mut chunk in message.chunks(n) {
+    for mut piece in message.chunks(n) {
         loop {
-            let item = match reader.next(&mut chunk) {
+            let item = match reader.next(&mut piece) {
                 Ok(Some(item)) => item,
                 Ok(None) => break,
                 Err(violation) => return (told, Err(violation)),
@@ -95,7 +95,7 @@ fn streamed(message: &[u8], n: usize, limits: &Limits) -> Read {
                 (Item::End, false) => told.push(Told::End),
             }
         }
-        assert!(chunk.is_empty());
+        assert!(piece.is_empty());
     }
     (told, reader.finish())
 }
@@ -173,9 +173,9 @@ type Unframed = (Vec<(bool, Vec<u8>)>, Result<(), Violation>);
 
 fn unframe(content: &[u8], n: usize, limits: &Limits) -> Unframed {
     let (mut told, mut messages) = (Vec::new(), Messages::new(limits));
-    for mut chunk in content.chunks(n) {
+    for mut piece in content.chunks(n) {
         loop {
-            match messages.next(&mut chunk) {
+            match messages.next(&mut piece) {
                 Ok(Some(Framed::Start { compressed, len })) => {
                     assert!(u64::from(len) <= limits.get(Limit::ProtobufMessageBytes));
                     told.push((compressed, Vec::new()));
@@ -186,16 +186,16 @@ fn unframe(content: &[u8], n: usize, limits: &Limits) -> Unframed {
                 Err(violation) => return (told, Err(violation)),
             }
         }
-        assert!(chunk.is_empty());
+        assert!(piece.is_empty());
     }
     (told, messages.finish())
 }
 
 fn gather(content: &[u8], n: usize, limits: &Limits) -> (Vec<Vec<u8>>, Result<(), Violation>) {
     let (mut told, mut messages) = (Vec::new(), Gather::new(Coding::Gzip, limits));
-    for mut chunk in content.chunks(n) {
+    for mut piece in content.chunks(n) {
         loop {
-            match messages.next(&mut chunk) {
+            match messages.next(&mut piece) {
                 Ok(Some(message)) => told.push(message.to_vec()),
                 Ok(None) => break,
                 Err(violation) => return (told, Err(violation)),

@@ -24,8 +24,8 @@ pub enum Expect {
         /// Decoded bytes at most, within `gather_bytes`.
         max: u32,
     },
-    /// As `Whole`, but a coded body leaves as a [`Job`](crate::decode::job::Job) to be decoded elsewhere: the turn ends with
-    /// `Wait::Job`, `Turn::job` hands it out, `Turn::done` takes it back.
+    /// As `Whole`, but once all of it is here the body leaves as a [`Job`](crate::decode::job::Job), to have its coding taken off
+    /// and to be checked elsewhere: the turn ends with `Wait::Job`, `Turn::job` hands it out, `Turn::done` takes it back.
     #[cfg(feature = "alloc")]
     WholeByJob {
         /// Decoded bytes at most, within `gather_bytes`.

@@ -183,16 +183,16 @@ pub fn cut(bytes: &[u8], at: usize) -> [&[u8]; 2] {
 /// What the reader gives of these pieces.
 pub fn ours<'c>(
     schema: &Schema,
-    chunks: impl IntoIterator<Item = &'c [u8]>,
+    pieces: impl IntoIterator<Item = &'c [u8]>,
     limits: &Limits,
 ) -> (Vec<Entry>, Result<(), Violation>) {
     let mut log = Vec::new();
     let mut reader = Reader::new(limits);
     let mut stack = vec![schema];
     let mut inside = false;
-    for mut chunk in chunks {
+    for mut piece in pieces {
         loop {
-            let item = match reader.next(&mut chunk) {
+            let item = match reader.next(&mut piece) {
                 Ok(Some(item)) => item,
                 Ok(None) => break,
                 Err(v) => return (log, Err(v)),
@@ -214,7 +214,7 @@ pub fn ours<'c>(
                 }
             }
         }
-        assert!(chunk.is_empty());
+        assert!(piece.is_empty());
     }
     (log, reader.finish())
 }

@@ -213,7 +213,7 @@ impl Visit {
             return self.complete(&mut body.reply, body.bytes, site);
         }
         if let Act::Upload(upload) = &mut self.act
-            && let Err(violation) = upload.feed(body.bytes, false, &site.limits)
+            && let Err(violation) = upload.feed(body.bytes, &site.limits)
         {
             self.act = Act::Refused { violation, left: DRAINED };
         }
@@ -256,13 +256,13 @@ impl Visit {
                 reply.discard();
                 self.refuse(reply, &violation)
             }
-            Act::Upload(mut upload) => {
-                if let Err(violation) = upload.feed(whole, true, &site.limits) {
-                    return self.refuse(reply, &violation);
+            Act::Upload(mut upload) => match upload.feed(whole, &site.limits).and_then(|()| upload.finish()) {
+                Ok(parts) => {
+                    let told = json!({ "bytes": self.entry.body_bytes, "parts": parts });
+                    self.answer(reply, 200, &[JSON], format!("{told:#}\n").as_bytes())
                 }
-                let told = json!({ "bytes": self.entry.body_bytes, "parts": upload.parts() });
-                self.answer(reply, 200, &[JSON], format!("{told:#}\n").as_bytes())
-            }
+                Err(violation) => self.refuse(reply, &violation),
+            },
             Act::Echo { content_type, begun: false, .. } => {
                 let body = std::mem::take(&mut self.rest);
                 self.answer(reply, 200, &echo_fields(content_type.as_ref()), &body)

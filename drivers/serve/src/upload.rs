@@ -4,7 +4,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
 use vestibule::decode::media::MediaType;
-use vestibule::decode::multipart::{Event, Multipart};
+use vestibule::decode::multipart::{Item, Multipart};
 use vestibule::{Limit, Limits, Rule, Violation};
 
 /// A value that is no file and no longer than this is shown.
@@ -36,11 +36,11 @@ impl Upload {
         Ok(Upload { reader: Multipart::new(&media, scratch)?, parts: Vec::new(), open: None })
     }
 
-    /// Reads the next piece of the body, `last` if nothing comes after it.
-    pub(crate) fn feed(&mut self, mut piece: &[u8], last: bool, limits: &Limits) -> Result<(), Violation> {
-        while let Some(event) = self.reader.next(&mut piece, last, limits)? {
-            match event {
-                Event::Part(part) => {
+    /// Reads the next piece of the body.
+    pub(crate) fn feed(&mut self, mut piece: &[u8], limits: &Limits) -> Result<(), Violation> {
+        while let Some(item) = self.reader.next(&mut piece, limits)? {
+            match item {
+                Item::Part(part) => {
                     let mut told = Map::new();
                     told.insert("name".into(), part.name.into());
                     told.insert("filename".into(), part.filename.into());
@@ -48,21 +48,21 @@ impl Upload {
                     let is_file = part.filename.is_some();
                     self.open = Some(Open { told, is_file, size: 0, sum: Context::new(&SHA256), begin: Vec::new() });
                 }
-                Event::Data(bytes) => {
+                Item::Data(bytes) => {
                     if let Some(open) = &mut self.open {
                         open.data(bytes);
                     }
                 }
-                Event::PartEnd => self.parts.extend(self.open.take().map(Open::end)),
-                Event::End => break,
+                Item::PartEnd => self.parts.extend(self.open.take().map(Open::end)),
             }
         }
         Ok(())
     }
 
-    /// The parts that were read.
-    pub(crate) fn parts(self) -> Value {
-        self.parts.into()
+    /// The parts, once the body is complete.
+    pub(crate) fn finish(mut self) -> Result<Value, Violation> {
+        self.reader.finish()?;
+        Ok(self.parts.into())
     }
 }
 

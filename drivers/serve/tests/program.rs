@@ -393,6 +393,57 @@ content-type: application/x-www-form-urlencoded; charset=UTF-8\r\n\r\nn=1&m=%20&
 }
 
 #[test]
+fn protobuf_and_grpc_are_told_without_a_schema() {
+    let server = Serving::start(&[]);
+    // A string, an integer, and a message that holds the float -1.5.
+    let message = b"\x0a\x0cAda Lovelace\x10\x96\x01\x1a\x05\x0d\0\0\xc0\xbf";
+    let fields = json!([
+        {"field": 1, "type": "bytes", "value": "Ada Lovelace"},
+        {"field": 2, "type": "varint", "value": 150},
+        {"field": 3, "type": "bytes", "value": [{"field": 1, "type": "fixed32", "value": 0xbfc0_0000_u32}]},
+    ]);
+    let coded = gzip(message);
+    let framed = |flag: u8, message: &[u8]| [&[flag, 0, 0, 0, message.len() as u8][..], message].concat();
+    let content = [framed(0, message), framed(1, &coded)].concat();
+    let messages = json!([
+        {"compressed": false, "bytes": message.len(), "protobuf": fields},
+        {"compressed": true, "bytes": coded.len(), "decoded_bytes": message.len(), "protobuf": fields},
+    ]);
+    let ask = |fields: &str, body: &[u8]| -> (String, Value) {
+        let head = format!(
+            "POST /inspect HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n{fields}\r\n",
+            body.len()
+        );
+        let answer = server.send(&[head.as_bytes(), body].concat());
+        let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().into(), serde_json::from_str::<Value>(text).unwrap()["body"].take())
+    };
+    let (ok, bad) = ("HTTP/1.1 200 OK", "HTTP/1.1 400 Bad Request");
+    for kind in ["application/protobuf", "application/x-protobuf", "application/vnd.example.v1+proto"] {
+        let (status, told) = ask(&format!("content-type: {kind}\r\n"), message);
+        assert_eq!((&*status, &told["media_type"], &told["protobuf"]), (ok, &json!(kind), &fields));
+    }
+    let (status, told) = ask("content-type: application/x-protobuf\r\n", &message[..5]);
+    assert_eq!((&*status, &told["violation"]["rule"]), (bad, &json!("ProtobufLength")));
+    assert_eq!((&told["violation"]["at"], &told["protobuf"]), (&json!(1), &Value::Null));
+    let kind = "content-type: application/grpc+proto\r\n";
+    let (status, told) = ask(&format!("{kind}grpc-encoding: gzip\r\n"), &content);
+    assert_eq!((&*status, &told["grpc"]), (ok, &messages));
+    let (status, told) = ask(kind, &content);
+    assert_eq!((&*status, &told["violation"]["rule"]), (bad, &json!("GrpcUnnamedEncoding")));
+    assert_eq!((&told["violation"]["at"], &told["grpc"]), (&json!(message.len() + 5), &json!([messages[0]])));
+    if !there_is("curl") {
+        return;
+    }
+    let url = format!("https://{}/inspect", server.https);
+    for (flag, ..) in versions() {
+        let kind = ["-H", "content-type: application/grpc", "-H", "grpc-encoding: gzip", "-H", "te: trailers"];
+        let answer = curl(&[&[flag, &url][..], &kind, &["--data-binary", "@-"]].concat(), &content);
+        assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["body"]["grpc"], messages, "{flag}");
+    }
+}
+
+#[test]
 fn what_is_refused_has_its_status_and_one_line() {
     let server = Serving::start(&[]);
     let status = |bytes: &[u8]| server.send(bytes).lines().next().unwrap_or("").to_string();

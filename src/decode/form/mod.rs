@@ -17,7 +17,7 @@ mod stream;
 use serde::Deserialize;
 
 pub use pairs::{Chars, Decoded, Pairs, Text, pairs};
-pub use stream::{Event, Form};
+pub use stream::{Form, Item};
 
 use crate::base::{Limits, Violation};
 

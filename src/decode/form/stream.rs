@@ -7,15 +7,13 @@ use crate::decode::text::Utf8;
 
 /// What a form consists of.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Event<'a> {
+pub enum Item<'a> {
     /// A pair begins: its name, whole.
     Name(&'a str),
     /// Some of its value.
     Value(&'a str),
     /// It ended.
     PairEnd,
-    /// The form ended.
-    End,
 }
 
 /// A reader of an `application/x-www-form-urlencoded` body.
@@ -25,19 +23,21 @@ pub enum Event<'a> {
 ///
 /// ```
 /// use vestibule::Limits;
-/// use vestibule::decode::form::{Event, Form};
+/// use vestibule::decode::form::{Form, Item};
 ///
-/// let mut form = Form::new([0; 64]);
-/// let mut told = String::new();
-/// for (mut piece, last) in [(&b"a=t%C"[..], false), (b"3%A9+cha", false), (b"ud&b", true)] {
-///     while let Some(event) = form.next(&mut piece, last, &Limits::DEFAULT)? {
-///         match event {
-///             Event::Name(name) => told += &format!("{name}: "),
-///             Event::Value(part) => told += part,
-///             Event::PairEnd => told += "; ",
-///             Event::End => break,
-///         }
+/// let (mut form, mut told) = (Form::new([0; 64]), String::new());
+/// let mut tell = |item: Item<'_>| match item {
+///     Item::Name(name) => told += &format!("{name}: "),
+///     Item::Value(part) => told += part,
+///     Item::PairEnd => told += "; ",
+/// };
+/// for mut piece in [&b"a=t%C"[..], b"3%A9+cha", b"ud&b"] {
+///     while let Some(item) = form.next(&mut piece, &Limits::DEFAULT)? {
+///         tell(item);
 ///     }
+/// }
+/// while let Some(item) = form.finish()? {
+///     tell(item);
 /// }
 /// assert_eq!(told, "a: té chaud; b: ; ");
 /// # Ok::<(), vestibule::Violation>(())
@@ -54,28 +54,27 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Form<S> {
         Form { scratch, reader: Reader::new() }
     }
 
-    /// The next event. `piece` is shortened by what was read of it; `None` says that it is empty and that more must
-    /// come. With `last` nothing comes after it: then there is an event or an error, and at the end [`Event::End`],
-    /// again and again.
+    /// The next item; `None` when `piece` is used up. What was read of `piece` is taken off its front.
     ///
     /// # Errors
     /// [`Rule::FormEscape`] at the byte that is no hexadecimal digit; [`Rule::Utf8`] at the byte, or the percent sign, that
     /// shows it; [`Rule::FormTooManyFields`], [`Rule::FormNameTooLong`], [`Rule::FormValueTooLong`] at the first byte
     /// or escape beyond; [`Rule::BodyOverHandler`], with the size of the memory, if a name does not fit it, or not even
     /// a character. The same again from then on. What came before is told before.
-    pub fn next(&mut self, piece: &mut &[u8], last: bool, limits: &Limits) -> Result<Option<Event<'_>>, Violation> {
-        let step = self.reader.next(piece, last, self.scratch.as_mut(), limits)?;
-        let text = |length: usize| {
-            let bytes = self.scratch.as_ref().get(..length).unwrap_or_default();
-            core::str::from_utf8(bytes).unwrap_or_default() // it was checked as it came
-        };
-        Ok(match step {
-            Step::Need => None,
-            Step::Name(length) => Some(Event::Name(text(length))),
-            Step::Value(length) => Some(Event::Value(text(length))),
-            Step::PairEnd => Some(Event::PairEnd),
-            Step::End => Some(Event::End),
-        })
+    pub fn next(&mut self, piece: &mut &[u8], limits: &Limits) -> Result<Option<Item<'_>>, Violation> {
+        let step = self.reader.next(piece, self.scratch.as_mut(), limits)?;
+        Ok(step.map(|step| step.lend(self.scratch.as_ref())))
+    }
+
+    /// The form ends here: to be called when [`Form::next`] gave `None`, and again until this gives `None`. The last pair
+    /// ends with the form, so its end, and perhaps its name or the rest of its value, comes only now.
+    ///
+    /// # Errors
+    /// [`Rule::FormEscape`] and [`Rule::Utf8`] at the length of the form, if it ends in an escape or in a character; or what
+    /// [`Form::next`] said.
+    pub fn finish(&mut self) -> Result<Option<Item<'_>>, Violation> {
+        let step = self.reader.finish(self.scratch.as_mut())?;
+        Ok(step.map(|step| step.lend(self.scratch.as_ref())))
     }
 
     /// How many bytes were read.
@@ -89,13 +88,24 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Form<S> {
     }
 }
 
-/// An event whose loan from the memory is still to be made.
+/// An item whose loan from the memory is still to be made.
+#[derive(Copy, Clone)]
 enum Step {
-    Need,
     Name(usize),
     Value(usize),
     PairEnd,
-    End,
+}
+
+impl Step {
+    fn lend(self, scratch: &[u8]) -> Item<'_> {
+        // It was checked as it came.
+        let text = |length: usize| core::str::from_utf8(scratch.get(..length).unwrap_or_default()).unwrap_or_default();
+        match self {
+            Step::Name(length) => Item::Name(text(length)),
+            Step::Value(length) => Item::Value(text(length)),
+            Step::PairEnd => Item::PairEnd,
+        }
+    }
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -159,8 +169,28 @@ impl Reader {
         }
     }
 
-    fn next(&mut self, piece: &mut &[u8], last: bool, scratch: &mut [u8], limits: &Limits) -> Result<Step, Violation> {
-        // What was told makes room; what is left is the beginning of a character.
+    fn next(&mut self, piece: &mut &[u8], scratch: &mut [u8], limits: &Limits) -> Result<Option<Step>, Violation> {
+        self.make_room(scratch);
+        let step = match self.fault {
+            Some(fault) => Err(fault),
+            None => self.step(piece, scratch, limits),
+        };
+        step.inspect_err(|fault| self.fault = Some(*fault))
+    }
+
+    fn finish(&mut self, scratch: &mut [u8]) -> Result<Option<Step>, Violation> {
+        self.make_room(scratch);
+        let step = match (self.fault, self.state) {
+            (Some(fault), _) => Err(fault),
+            (None, State::Start) => Ok(None),
+            (None, State::Name | State::Value) => self.close(scratch).map(Some),
+            (None, State::Ended) => Ok(Some(self.pair_end())),
+        };
+        step.inspect_err(|fault| self.fault = Some(*fault))
+    }
+
+    /// What was told makes room; what is left is the beginning of a character.
+    fn make_room(&mut self, scratch: &mut [u8]) {
         if self.told > 0 {
             let end = self.held.min(scratch.len());
             let left = self.told.min(end)..end;
@@ -168,36 +198,29 @@ impl Reader {
             scratch.copy_within(left, 0);
             self.told = 0;
         }
-        let step = match self.fault {
-            Some(fault) => Err(fault),
-            None => self.step(piece, last, scratch, limits),
-        };
-        step.inspect_err(|fault| self.fault = Some(*fault))
     }
 
-    fn step(&mut self, piece: &mut &[u8], last: bool, scratch: &mut [u8], limits: &Limits) -> Result<Step, Violation> {
+    fn step(&mut self, piece: &mut &[u8], scratch: &mut [u8], limits: &Limits) -> Result<Option<Step>, Violation> {
         loop {
             let Some(&byte) = piece.first() else {
-                return match self.state {
-                    State::Start if last => Ok(Step::End),
-                    State::Name | State::Value if last => self.close(scratch),
-                    State::Ended => Ok(self.pair_end()),
-                    State::Value => Ok(self.tell(scratch).unwrap_or(Step::Need)),
-                    State::Start | State::Name => Ok(Step::Need),
-                };
+                return Ok(match self.state {
+                    State::Ended => Some(self.pair_end()),
+                    State::Value => self.tell(scratch),
+                    State::Start | State::Name => None,
+                });
             };
             let stop = match (self.state, byte) {
-                (State::Ended, _) => return Ok(self.pair_end()),
+                (State::Ended, _) => return Ok(Some(self.pair_end())),
                 (State::Start, b'&') => {
                     self.skip(piece, 1);
                     Ok(())
                 }
                 (State::Start, _) => self.begin(limits),
-                (State::Name | State::Value, b'&') => return self.close(scratch),
+                (State::Name | State::Value, b'&') => return self.close(scratch).map(Some),
                 (State::Name, b'=') if self.escape == Escape::No => {
                     self.utf8.finish().map_err(|_| Violation::new(Rule::Utf8, self.at))?;
                     self.skip(piece, 1);
-                    return Ok(self.name(State::Value));
+                    return Ok(Some(self.name(State::Value)));
                 }
                 _ => self.text(piece, byte, scratch, limits),
             };
@@ -211,7 +234,7 @@ impl Reader {
             if final_ {
                 self.fault = Some(fault);
             }
-            return Ok(step);
+            return Ok(Some(step));
         }
     }
 

@@ -4,6 +4,7 @@
 use super::{Item, Messages};
 use crate::base::{Limit, Limits, Rule, Violation};
 use crate::decode::coding::{Coding, Decoder};
+use crate::decode::grow::append;
 use alloc::vec::Vec;
 
 /// Puts messages together, one at a time, and decompresses those that are compressed.
@@ -18,8 +19,8 @@ use alloc::vec::Vec;
 ///
 /// let mut gather = Gather::new(Coding::Identity, &Limits::DEFAULT);
 /// let mut texts = Vec::new();
-/// for mut chunk in [&b"\0\0\0\0\x02hi\0\0"[..], b"\0\0\x05th", b"ere"] {
-///     while let Some(message) = gather.next(&mut chunk)? {
+/// for mut piece in [&b"\0\0\0\0\x02hi\0\0"[..], b"\0\0\x05th", b"ere"] {
+///     while let Some(message) = gather.next(&mut piece)? {
 ///         texts.push(message.to_vec());
 ///     }
 /// }
@@ -65,23 +66,28 @@ impl Gather {
         self.failed = None;
     }
 
+    /// How many bytes were read.
+    pub const fn offset(&self) -> u64 {
+        self.messages.offset()
+    }
+
     /// What it holds on the heap.
     pub fn retained_bytes(&self) -> usize {
         self.message.capacity() + self.decoder.as_ref().map_or(0, Decoder::retained_bytes)
     }
 
-    /// The next message; `None` once the chunk is used up.
+    /// The next message; `None` when `piece` is used up. What was read of `piece` is taken off its front.
     ///
     /// # Errors
     /// What [`Messages::next`] says; [`Rule::GrpcUnnamedEncoding`] at the flag of a compressed message where no coding was named;
     /// what the decoder says, by its offset in the content, or in the decompressed message for [`Rule::DecodedTooLarge`] and
     /// [`Rule::DecodedRatio`]; [`Rule::GrpcTooLarge`] at [`Limit::ProtobufMessageBytes`], if a message grows beyond it;
     /// [`Rule::DecoderPool`]: no memory. From then on always the same.
-    pub fn next<'m, 'c: 'm>(&'m mut self, chunk: &mut &'c [u8]) -> Result<Option<&'m [u8]>, Violation> {
+    pub fn next<'m, 'p: 'm>(&'m mut self, piece: &mut &'p [u8]) -> Result<Option<&'m [u8]>, Violation> {
         if let Some(violation) = self.failed {
             return Err(violation);
         }
-        match self.advance(chunk) {
+        match self.advance(piece) {
             Ok(None) => Ok(None),
             Ok(Some(Lent::Here)) => Ok(Some(&self.message)),
             Ok(Some(Lent::There(message))) => Ok(Some(message)),
@@ -103,9 +109,9 @@ impl Gather {
         }
     }
 
-    fn advance<'c>(&mut self, chunk: &mut &'c [u8]) -> Result<Option<Lent<'c>>, Violation> {
+    fn advance<'p>(&mut self, piece: &mut &'p [u8]) -> Result<Option<Lent<'p>>, Violation> {
         let mut whole = None;
-        while let Some(item) = self.messages.next(chunk)? {
+        while let Some(item) = self.messages.next(piece)? {
             match item {
                 Item::Start { compressed, len } => {
                     self.message.clear();
@@ -113,14 +119,14 @@ impl Gather {
                     self.start = self.messages.offset();
                     if compressed {
                         self.begin()?;
-                    } else if len as usize <= chunk.len() {
+                    } else if len as usize <= piece.len() {
                         // All of it is here: the next items are its only part, and its end.
-                        whole = chunk.get(..len as usize);
+                        whole = piece.get(..len as usize);
                     }
                 }
                 Item::Part(_) if whole.is_some() => {}
                 Item::Part(part) if self.is_coded => self.inflate(part)?,
-                Item::Part(part) => append(&mut self.message, part, self.limits.size(Limit::ProtobufMessageBytes))?,
+                Item::Part(part) => append(&mut self.message, part, self.limits.get(Limit::ProtobufMessageBytes))?,
                 Item::End => {
                     if self.is_coded {
                         self.end()?;
@@ -155,7 +161,7 @@ impl Gather {
             if self.message.len() + produced.len() > most {
                 return Err(Violation::over(Rule::GrpcTooLarge, most as u64, &self.limits));
             }
-            append(&mut self.message, produced, most)?;
+            append(&mut self.message, produced, most as u64)?;
             if part.is_empty() && produced.is_empty() {
                 return Ok(());
             }
@@ -170,11 +176,11 @@ impl Gather {
     }
 }
 
-enum Lent<'c> {
+enum Lent<'p> {
     /// In the buffer.
     Here,
-    /// In the chunk.
-    There(&'c [u8]),
+    /// In the piece.
+    There(&'p [u8]),
 }
 
 fn in_content(violation: Violation, start: u64) -> Violation {
@@ -182,15 +188,4 @@ fn in_content(violation: Violation, start: u64) -> Violation {
         Rule::DecodedTooLarge | Rule::DecodedRatio => violation,
         _ => violation.shifted(start),
     }
-}
-
-/// Half as much again, so that copies stay linear; 4 KiB at least; never beyond what may ever come.
-fn append(message: &mut Vec<u8>, bytes: &[u8], most: usize) -> Result<(), Violation> {
-    if message.capacity() - message.len() < bytes.len() {
-        let most = most.saturating_sub(message.len());
-        let more = bytes.len().max((message.len() / 2).max(4_096).min(most));
-        message.try_reserve_exact(more).map_err(|_| Violation::new(Rule::DecoderPool, 0))?;
-    }
-    message.extend_from_slice(bytes);
-    Ok(())
 }

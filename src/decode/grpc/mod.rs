@@ -137,7 +137,7 @@ pub fn timeout(value: &[u8]) -> Result<Duration, Violation> {
 
 /// What comes out of [`Messages`].
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Item<'c> {
+pub enum Item<'p> {
     /// A message begins.
     Start {
         /// It is compressed.
@@ -145,8 +145,8 @@ pub enum Item<'c> {
         /// Its length as it is sent.
         len: u32,
     },
-    /// Some of its bytes, as they lie in the chunk; never empty.
-    Part(&'c [u8]),
+    /// Some of its bytes, as they lie in the piece; never empty.
+    Part(&'p [u8]),
     /// It is complete.
     End,
 }
@@ -165,13 +165,13 @@ enum Phase {
 /// use vestibule::Limits;
 /// use vestibule::decode::grpc::{Item, Messages};
 /// let mut messages = Messages::new(&Limits::DEFAULT);
-/// let mut chunk = &b"\0\0\0\0\x02hi\0\0\0\0\0"[..];
-/// assert_eq!(messages.next(&mut chunk)?, Some(Item::Start { compressed: false, len: 2 }));
-/// assert_eq!(messages.next(&mut chunk)?, Some(Item::Part(b"hi")));
-/// assert_eq!(messages.next(&mut chunk)?, Some(Item::End));
-/// assert_eq!(messages.next(&mut chunk)?, Some(Item::Start { compressed: false, len: 0 }));
-/// assert_eq!(messages.next(&mut chunk)?, Some(Item::End));
-/// assert_eq!(messages.next(&mut chunk)?, None);
+/// let mut piece = &b"\0\0\0\0\x02hi\0\0\0\0\0"[..];
+/// assert_eq!(messages.next(&mut piece)?, Some(Item::Start { compressed: false, len: 2 }));
+/// assert_eq!(messages.next(&mut piece)?, Some(Item::Part(b"hi")));
+/// assert_eq!(messages.next(&mut piece)?, Some(Item::End));
+/// assert_eq!(messages.next(&mut piece)?, Some(Item::Start { compressed: false, len: 0 }));
+/// assert_eq!(messages.next(&mut piece)?, Some(Item::End));
+/// assert_eq!(messages.next(&mut piece)?, None);
 /// messages.finish()?;
 /// # Ok::<(), vestibule::Violation>(())
 /// ```
@@ -192,16 +192,16 @@ impl Messages {
         Messages { phase: Phase::Prefix(0), compressed: false, len: 0, at: 0, most, failed: None }
     }
 
-    /// How many bytes were taken: the offset of what comes next.
+    /// How many bytes were read.
     pub const fn offset(&self) -> u64 {
         self.at
     }
 
-    /// The next item; `None` once the chunk is used up.
+    /// The next item; `None` when `piece` is used up. What was read of `piece` is taken off its front.
     ///
     /// # Errors
     /// [`Rule::GrpcFlag`] at the flag, [`Rule::GrpcTooLarge`] at the length; from then on always the same.
-    pub fn next<'c>(&mut self, chunk: &mut &'c [u8]) -> Result<Option<Item<'c>>, Violation> {
+    pub fn next<'p>(&mut self, piece: &mut &'p [u8]) -> Result<Option<Item<'p>>, Violation> {
         if let Some(violation) = self.failed {
             return Err(violation);
         }
@@ -210,22 +210,22 @@ impl Messages {
                 self.phase = Phase::Prefix(0);
                 return Ok(Some(Item::End));
             }
-            Phase::Content(_) if chunk.is_empty() => return Ok(None),
+            Phase::Content(_) if piece.is_empty() => return Ok(None),
             Phase::Content(left) => {
                 let most = usize::try_from(left).unwrap_or(usize::MAX);
-                let (part, rest) = chunk.split_at(most.min(chunk.len()));
-                *chunk = rest;
+                let (part, rest) = piece.split_at(most.min(piece.len()));
+                *piece = rest;
                 self.at = self.at.saturating_add(part.len() as u64);
                 self.phase = Phase::Content(left.saturating_sub(part.len() as u32));
                 return Ok(Some(Item::Part(part)));
             }
             Phase::Prefix(got) => got,
         };
-        self.prefix(chunk, got).inspect_err(|violation| self.failed = Some(*violation))
+        self.prefix(piece, got).inspect_err(|violation| self.failed = Some(*violation))
     }
 
-    fn prefix<'c>(&mut self, chunk: &mut &'c [u8], mut got: u8) -> Result<Option<Item<'c>>, Violation> {
-        while let Some((&byte, rest)) = chunk.split_first() {
+    fn prefix<'p>(&mut self, piece: &mut &'p [u8], mut got: u8) -> Result<Option<Item<'p>>, Violation> {
+        while let Some((&byte, rest)) = piece.split_first() {
             match got {
                 0 if byte > 1 => return Err(Violation::new(Rule::GrpcFlag, self.at)),
                 0 => (self.compressed, self.len) = (byte == 1, 0),
@@ -233,7 +233,7 @@ impl Messages {
             }
             got += 1;
             self.at = self.at.saturating_add(1);
-            *chunk = rest;
+            *piece = rest;
             if usize::from(got) == PREFIX_BYTES {
                 if u64::from(self.len) > self.most {
                     let at = self.at.saturating_sub(4);

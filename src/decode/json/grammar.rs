@@ -3,7 +3,7 @@
 //!
 //! One pass from left to right, without recursion: what is open is a bit on a stack of 256. Of a token that a piece ends in,
 //! these are kept: for a string the bytes of the character or the escape that is cut (twelve at most), for a key or a number
-//! what came of it, in a store that the caller lends. Bytes are judged strictly in their order, limits among them, so that
+//! what came of it, in memory that the caller lends. Bytes are judged strictly in their order, limits among them, so that
 //! no cut can change which rule is broken first.
 
 use super::keys;
@@ -42,8 +42,8 @@ enum State {
 pub(super) enum Lies<'c> {
     /// In the piece.
     Here(&'c str),
-    /// The first bytes of the store.
-    Store(usize),
+    /// The first bytes of the memory.
+    Scratch(usize),
     /// The first bytes of [`Machine::few`].
     Few(usize),
 }
@@ -78,7 +78,7 @@ pub(super) struct Piece<'c, 'p> {
     pub(super) is_last: bool,
     pub(super) limits: &'p Limits,
     /// Keeps keys and numbers that are cut, or escaped. The same bytes with every piece.
-    pub(super) store: &'p mut [u8],
+    pub(super) scratch: &'p mut [u8],
     /// Out: where the text of the event lies.
     pub(super) lies: Lies<'c>,
     /// Out: the rule that is broken.
@@ -86,8 +86,8 @@ pub(super) struct Piece<'c, 'p> {
 }
 
 impl<'c, 'p> Piece<'c, 'p> {
-    pub(super) fn new(bytes: &'c [u8], is_last: bool, limits: &'p Limits, store: &'p mut [u8]) -> Self {
-        Piece { bytes, at: 0, is_last, limits, store, lies: Lies::Here(""), fault: None }
+    pub(super) fn new(bytes: &'c [u8], is_last: bool, limits: &'p Limits, scratch: &'p mut [u8]) -> Self {
+        Piece { bytes, at: 0, is_last, limits, scratch, lies: Lies::Here(""), fault: None }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -120,7 +120,7 @@ pub(super) struct Machine {
     /// How long a key or a number may be, whatever the limits say.
     room: usize,
     is_key: bool,
-    /// What came of the token: bytes of a key or a number in the store, or of a literal.
+    /// What came of the token: bytes of a key or a number in the memory, or of a literal.
     length: usize,
     shape: Shape,
     word: &'static [u8],
@@ -288,7 +288,7 @@ impl Machine {
         self.state = State::Value;
         let (before, base) = (self.held, self.base);
         let bytes = before.get(..held).unwrap_or_default();
-        let mut front = Piece::new(bytes, false, piece.limits, piece.store);
+        let mut front = Piece::new(bytes, false, piece.limits, piece.scratch);
         self.base = 0;
         // One byte, or two that are no JSON: an event without text.
         let event = if bytes.is_empty() { Event::More } else { self.step(&mut front) };
@@ -409,10 +409,10 @@ impl Machine {
         piece.limits.get(limit).min(self.room as u64)
     }
 
-    /// Keeps more of a key or a number. There is room, for it is shorter than the store.
-    fn keep(&mut self, bytes: &[u8], store: &mut [u8], full: Violation) -> Result<(), Violation> {
+    /// Keeps more of a key or a number. There is room, for it is shorter than the memory.
+    fn keep(&mut self, bytes: &[u8], scratch: &mut [u8], full: Violation) -> Result<(), Violation> {
         let end = self.length.saturating_add(bytes.len());
-        store.get_mut(self.length..end).ok_or(full)?.copy_from_slice(bytes);
+        scratch.get_mut(self.length..end).ok_or(full)?.copy_from_slice(bytes);
         self.length = end;
         Ok(())
     }
@@ -433,13 +433,13 @@ impl Machine {
             Some(Next::Goes(_)) => return Err(long),
             None if piece.is_last && self.shape.is_complete() => {}
             None if piece.is_last => return self.wrong(Rule::JsonTruncated, piece),
-            None => return self.keep(digits, piece.store, long).map(|()| None),
+            None => return self.keep(digits, piece.scratch, long).map(|()| None),
         }
         let is_whole = self.length == 0;
         if !is_whole {
-            self.keep(digits, piece.store, long)?;
+            self.keep(digits, piece.scratch, long)?;
         }
-        let number = if is_whole { digits } else { piece.store.get(..self.length).unwrap_or_default() };
+        let number = if is_whole { digits } else { piece.scratch.get(..self.length).unwrap_or_default() };
         // Only these can be.
         let is_great = self.shape == Shape::Power || number.len() >= number::INFINITE.len();
         if is_great && number::is_infinite(number) {
@@ -447,7 +447,7 @@ impl Machine {
         }
         self.state = self.behind_value();
         if self.wanted {
-            piece.lies = if is_whole { Lies::Here(text::valid_front(digits)) } else { Lies::Store(self.length) };
+            piece.lies = if is_whole { Lies::Here(text::valid_front(digits)) } else { Lies::Scratch(self.length) };
         }
         Ok(Some(Event::Number))
     }
@@ -462,7 +462,7 @@ impl Machine {
             let at_end = self.held_length == 0 && piece.peek() == Some(b'"');
             if at_end {
                 piece.at += 1;
-                piece.lies = if self.is_key { Lies::Store(self.length) } else { Lies::Here("") };
+                piece.lies = if self.is_key { Lies::Scratch(self.length) } else { Lies::Here("") };
                 return Ok(Some(self.end_text()));
             }
             let (from, rest) = (self.here(piece), piece.rest());
@@ -501,10 +501,10 @@ impl Machine {
                 return Ok(Some(self.end_text()));
             }
             match part {
-                Lies::Here(run) => self.keep(run.as_bytes(), piece.store, long)?,
-                Lies::Few(length) | Lies::Store(length) => {
+                Lies::Here(run) => self.keep(run.as_bytes(), piece.scratch, long)?,
+                Lies::Few(length) | Lies::Scratch(length) => {
                     let few = self.few;
-                    self.keep(few.get(..length).unwrap_or_default(), piece.store, long)?;
+                    self.keep(few.get(..length).unwrap_or_default(), piece.scratch, long)?;
                 }
             }
         }

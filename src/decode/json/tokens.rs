@@ -42,7 +42,7 @@ pub enum Token<'a> {
 ///
 /// // Sums what all orders cost, however many there are and wherever the body is cut.
 /// let pieces = [&br#"{"orders": [{"id": 1, "pri"#[..], br#"ce": 1"#, br#"2.5, "tags": ["a"]}, {"price": 3}]}"#];
-/// let mut tokens = Tokenizer::new();
+/// let mut tokens = Tokenizer::default();
 /// let (mut sum, mut is_price) = (0.0, false);
 /// for mut piece in pieces {
 ///     while let Some(token) = tokens.next(&mut piece, &Limits::DEFAULT)? {
@@ -66,25 +66,18 @@ pub enum Token<'a> {
 /// fault are handed out before it is told, so nothing that they ask for is sure until [`Tokenizer::finish`]. One text is
 /// read, and nothing may follow it.
 ///
-/// `S` is the memory for keys and numbers that are cut or escaped. Whatever
+/// `S` is memory for keys and numbers that are cut or escaped: `[u8; N]`, `Vec<u8>`, `&mut [u8]`. Whatever
 /// [`Limit::JsonKeyBytes`](crate::Limit::JsonKeyBytes) and [`Limit::JsonNumberBytes`](crate::Limit::JsonNumberBytes) allow,
-/// those that are longer than it are refused, cut or not. 1 KiB, as in [`Tokenizer::new`], fits both defaults.
+/// those that are longer than it are refused, cut or not. 1 KiB, as in [`Tokenizer::default`], fits both defaults.
 #[derive(Clone, Debug)]
 pub struct Tokenizer<S = [u8; 1024]> {
     walk: Walk,
-    store: S,
-}
-
-impl Tokenizer {
-    /// At the start of a text, with memory of its own.
-    pub const fn new() -> Tokenizer {
-        Tokenizer { walk: Walk::new(1024), store: [0; 1024] }
-    }
+    scratch: S,
 }
 
 impl Default for Tokenizer {
     fn default() -> Self {
-        Tokenizer::new()
+        Tokenizer::new([0; 1024])
     }
 }
 
@@ -96,9 +89,19 @@ impl<S> Tokenizer<S> {
 
     /// Where the last token begins in the text: for any part of a string, its first quote.
     ///
-    /// `Violation::new(Rule::JsonShape, tokens.offset())` answers a token that should not be there.
+    /// `Violation::new(Rule::JsonShape, tokens.start())` answers a token that should not be there.
+    pub const fn start(&self) -> u64 {
+        self.walk.start
+    }
+
+    /// How many bytes were read.
     pub const fn offset(&self) -> u64 {
-        self.walk.offset
+        self.walk.machine.base
+    }
+
+    /// The memory, for another text.
+    pub fn into_scratch(self) -> S {
+        self.scratch
     }
 
     /// Skips the value that the last token has begun, or that follows it if it was a key: it is checked, but no token of it is
@@ -107,7 +110,7 @@ impl<S> Tokenizer<S> {
     /// ```
     /// use vestibule::Limits;
     /// use vestibule::decode::json::{Token, Tokenizer};
-    /// let (mut tokens, mut text) = (Tokenizer::new(), &br#"[{"a": [1, {}]}, 2]"#[..]);
+    /// let (mut tokens, mut text) = (Tokenizer::default(), &br#"[{"a": [1, {}]}, 2]"#[..]);
     /// assert_eq!(tokens.next(&mut text, &Limits::DEFAULT)?, Some(Token::ArrayStart));
     /// assert_eq!(tokens.next(&mut text, &Limits::DEFAULT)?, Some(Token::ObjectStart));
     /// tokens.skip();
@@ -121,44 +124,45 @@ impl<S> Tokenizer<S> {
 }
 
 impl<S: AsRef<[u8]> + AsMut<[u8]>> Tokenizer<S> {
-    /// At the start of a text, with memory that the caller lends.
+    /// A tokenizer at the start of a text.
     ///
     /// ```
     /// use vestibule::decode::json::{Token, Tokenizer};
     /// use vestibule::{Limit, Limits};
     /// let limits = Limits::DEFAULT.with(Limit::JsonKeyBytes, 8_192)?;
-    /// let mut tokens = Tokenizer::with_store(vec![0; 8_192]);
+    /// let mut tokens = Tokenizer::new(vec![0; 8_192]);
     /// # let _ = tokens.next(&mut &b"{}"[..], &limits);
     /// # Ok::<(), vestibule::LimitError>(())
     /// ```
-    pub fn with_store(store: S) -> Tokenizer<S> {
-        Tokenizer { walk: Walk::new(store.as_ref().len()), store }
+    pub fn new(scratch: S) -> Tokenizer<S> {
+        Tokenizer { walk: Walk::new(scratch.as_ref().len()), scratch }
     }
 
     /// The next token; `None` when `piece` is used up. What was read of `piece` is taken off its front.
     ///
     /// # Errors
-    /// As [`check_in`](super::check_in), but for duplicate keys; if a key or a number is longer than the store, the rule of
-    /// its limit with the store's length as the value. The same again from then on.
+    /// As [`check_in`](super::check_in), but for duplicate keys; if a key or a number does not fit the memory, the rule of its
+    /// limit with the memory's size as the value. The same again from then on.
     #[inline]
-    pub fn next<'t, 'c: 't>(
+    pub fn next<'t, 'p: 't>(
         &'t mut self,
-        piece: &mut &'c [u8],
+        piece: &mut &'p [u8],
         limits: &Limits,
     ) -> Result<Option<Token<'t>>, Violation> {
-        let mut cursor = Piece::new(piece, false, limits, self.store.as_mut());
+        let mut cursor = Piece::new(piece, false, limits, self.scratch.as_mut());
         let event = self.walk.next(&mut cursor);
         let (at, lies) = (cursor.at, cursor.lies);
         *piece = piece.get(at..).unwrap_or_default();
         Ok(self.token(event?, lies))
     }
 
-    /// The text ends here. Gives a token only if the text is nothing but a number, which nothing else can end.
+    /// The text ends here: to be called when [`Tokenizer::next`] gave `None`. Gives a token only if the text is nothing but a
+    /// number, which nothing else can end, and that once.
     ///
     /// # Errors
     /// As [`Tokenizer::next`]: the text may be incomplete, or empty.
     pub fn finish(&mut self) -> Result<Option<Token<'_>>, Violation> {
-        let mut cursor = Piece::new(&[], true, &Limits::DEFAULT, self.store.as_mut());
+        let mut cursor = Piece::new(&[], true, &Limits::DEFAULT, self.scratch.as_mut());
         let event = self.walk.next(&mut cursor)?;
         let lies = cursor.lies;
         // A number that ends here may still lie in an array that does not.
@@ -166,10 +170,10 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Tokenizer<S> {
         Ok(self.token(event, lies))
     }
 
-    fn token<'t, 'c: 't>(&'t self, event: Event, lies: Lies<'c>) -> Option<Token<'t>> {
+    fn token<'t, 'p: 't>(&'t self, event: Event, lies: Lies<'p>) -> Option<Token<'t>> {
         let (bytes, length) = match lies {
             Lies::Here(text) => return token(event, text),
-            Lies::Store(length) => (self.store.as_ref(), length),
+            Lies::Scratch(length) => (self.scratch.as_ref(), length),
             Lies::Few(length) => (&self.walk.machine.few[..], length),
         };
         // It was UTF-8 when it was put there.
@@ -195,7 +199,7 @@ const fn token(event: Event, text: &str) -> Option<Token<'_>> {
     })
 }
 
-/// All of a tokenizer but its store, whose type it does not know.
+/// All of a tokenizer but its memory, whose type it does not know.
 #[derive(Clone, Debug)]
 struct Walk {
     machine: Machine,
@@ -206,14 +210,14 @@ struct Walk {
     /// Nothing is handed out until then.
     skips: bool,
     depth: usize,
-    offset: u64,
+    start: u64,
     fault: Option<Violation>,
 }
 
 impl Walk {
     const fn new(room: usize) -> Walk {
         let machine = Machine::new(room);
-        Walk { machine, keys: [0; 256], open: None, skips: false, depth: 0, offset: 0, fault: None }
+        Walk { machine, keys: [0; 256], open: None, skips: false, depth: 0, start: 0, fault: None }
     }
 
     fn next(&mut self, piece: &mut Piece<'_, '_>) -> Result<Event, Violation> {
@@ -257,7 +261,7 @@ impl Walk {
             }
             return false;
         }
-        (self.open, self.depth, self.offset) = (open, depth, self.machine.start());
+        (self.open, self.depth, self.start) = (open, depth, self.machine.start());
         true
     }
 }

@@ -7,7 +7,7 @@
 //!  CRLF                               |
 //!  content                            |  Data, Data, .. lent from the pieces
 //!  CRLF --boundary                    |  PartEnd
-//!  --CRLF                             |  End
+//!  --CRLF                             |  finish() says whether it came to this
 //! ```
 //!
 //! What is taken is RFC 7578 over RFC 2046 §5.1, and where these let readers differ, the strict side of it:
@@ -43,7 +43,7 @@ const CRLF: usize = 2;
 
 /// What a multipart body consists of.
 #[derive(Copy, Clone, Debug)]
-pub enum Event<'a> {
+pub enum Item<'a> {
     /// A part begins: its header.
     Part(Part<'a>),
     /// Some of its content, lent from the piece; what looked like a boundary and was none, up to 73 bytes of it, from
@@ -51,8 +51,6 @@ pub enum Event<'a> {
     Data(&'a [u8]),
     /// It ended.
     PartEnd,
-    /// The body ended, and was complete.
-    End,
 }
 
 /// The header of a part.
@@ -123,26 +121,22 @@ impl<'a> Iterator for PartFields<'a> {
 /// ```
 /// use vestibule::Limits;
 /// use vestibule::decode::media::MediaType;
-/// use vestibule::decode::multipart::{Event, Multipart};
+/// use vestibule::decode::multipart::{Item, Multipart};
 ///
 /// let content_type = MediaType::parse(b"multipart/form-data; boundary=b0")?;
 /// let mut body = Multipart::new(&content_type, [0; 1024])?;
 /// let pieces = [&b"--b0\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nhel"[..], b"lo\r", b"\n--b0--\r\n"];
-/// let (mut note, mut whole) = (Vec::new(), false);
-/// for (i, mut piece) in pieces.into_iter().enumerate() {
-///     while let Some(event) = body.next(&mut piece, i == 2, &Limits::DEFAULT)? {
-///         match event {
-///             Event::Part(part) => assert_eq!((part.name, part.filename), ("note", None)),
-///             Event::Data(bytes) => note.extend_from_slice(bytes),
-///             Event::PartEnd => assert_eq!(note, b"hello"),
-///             Event::End => {
-///                 whole = true;
-///                 break;
-///             }
+/// let mut note = Vec::new();
+/// for mut piece in pieces {
+///     while let Some(item) = body.next(&mut piece, &Limits::DEFAULT)? {
+///         match item {
+///             Item::Part(part) => assert_eq!((part.name, part.filename), ("note", None)),
+///             Item::Data(bytes) => note.extend_from_slice(bytes),
+///             Item::PartEnd => assert_eq!(note, b"hello"),
 ///         }
 ///     }
 /// }
-/// assert!(whole);
+/// body.finish()?;
 /// # Ok::<(), vestibule::Violation>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -167,9 +161,7 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Multipart<S> {
         Ok(Multipart { scratch, reader })
     }
 
-    /// The next event. `piece` is shortened by what was read of it; `None` says that it is empty and that more must
-    /// come. With `last` nothing comes after it: then there is an event or an error, and at the end [`Event::End`],
-    /// again and again.
+    /// The next item; `None` when `piece` is used up. What was read of `piece` is taken off its front.
     ///
     /// # Errors
     /// One of the rules of this module's beginning, at its offset in the body; the same again from then on.
@@ -177,18 +169,25 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Multipart<S> {
     pub fn next<'a, 'p: 'a>(
         &'a mut self,
         piece: &mut &'p [u8],
-        last: bool,
         limits: &Limits,
-    ) -> Result<Option<Event<'a>>, Violation> {
-        let step = self.reader.next(piece, last, self.scratch.as_mut(), limits)?;
+    ) -> Result<Option<Item<'a>>, Violation> {
+        let step = self.reader.next(piece, self.scratch.as_mut(), limits)?;
         Ok(match step {
-            Step::Need => None,
-            Step::Part(spans) => Some(Event::Part(spans.lend(self.scratch.as_ref()))),
-            Step::Data(bytes) => Some(Event::Data(bytes)),
-            Step::Held(from, to) => self.reader.delimiter().get(from..to).map(Event::Data),
-            Step::PartEnd => Some(Event::PartEnd),
-            Step::End => Some(Event::End),
+            None => None,
+            Some(Step::Part(spans)) => Some(Item::Part(spans.lend(self.scratch.as_ref()))),
+            Some(Step::Data(bytes)) => Some(Item::Data(bytes)),
+            Some(Step::Held(from, to)) => self.reader.delimiter().get(from..to).map(Item::Data),
+            Some(Step::PartEnd) => Some(Item::PartEnd),
         })
+    }
+
+    /// The body ends here: to be called when [`Multipart::next`] gave `None`.
+    ///
+    /// # Errors
+    /// [`Rule::MultipartTruncated`] at the length of the body, if its last boundary did not come, and
+    /// [`Rule::MultipartEpilogue`] there, if only half of the line end behind it did; or what [`Multipart::next`] said.
+    pub fn finish(&mut self) -> Result<(), Violation> {
+        self.reader.finish()
     }
 
     /// How many bytes were read.
@@ -202,15 +201,13 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Multipart<S> {
     }
 }
 
-/// An event whose loan from the memory is still to be made.
+/// An item whose loan from the memory is still to be made.
 enum Step<'p> {
-    Need,
     Part(Spans),
     Data(&'p [u8]),
     /// This much of the delimiter.
     Held(usize, usize),
     PartEnd,
-    End,
 }
 
 /// Where in the body the next byte stands.
@@ -293,51 +290,55 @@ impl Reader {
     fn next<'p>(
         &mut self,
         piece: &mut &'p [u8],
-        last: bool,
         scratch: &mut [u8],
         limits: &Limits,
-    ) -> Result<Step<'p>, Violation> {
+    ) -> Result<Option<Step<'p>>, Violation> {
         let step = match self.fault {
             Some(fault) => Err(fault),
-            None => self.step(piece, last, scratch, limits),
+            None => self.step(piece, scratch, limits),
         };
         step.inspect_err(|fault| self.fault = Some(*fault))
+    }
+
+    fn finish(&mut self) -> Result<(), Violation> {
+        let rule = match (self.fault, self.state) {
+            (Some(fault), _) => return Err(fault),
+            (None, State::Closed | State::Over) => return Ok(()),
+            (None, State::ClosedCr) => Rule::MultipartEpilogue,
+            (None, _) => Rule::MultipartTruncated,
+        };
+        let fault = Violation::new(rule, self.at);
+        self.fault = Some(fault);
+        Err(fault)
     }
 
     fn step<'p>(
         &mut self,
         piece: &mut &'p [u8],
-        last: bool,
         scratch: &mut [u8],
         limits: &Limits,
-    ) -> Result<Step<'p>, Violation> {
+    ) -> Result<Option<Step<'p>>, Violation> {
         loop {
             match self.state {
                 State::Content => {
                     if let Some(step) = self.content(piece, limits)? {
-                        return Ok(step);
+                        return Ok(Some(step));
                     }
                 }
                 State::Preamble => self.preamble(piece)?,
                 _ => {
-                    let Some((&byte, rest)) = piece.split_first() else { break };
+                    let Some((&byte, rest)) = piece.split_first() else { return Ok(None) };
                     let complete = self.byte(byte, scratch, limits)?;
                     self.at = self.at.saturating_add(1);
                     *piece = rest;
                     if complete {
-                        return self.part(scratch, limits).map(Step::Part);
+                        return self.part(scratch, limits).map(|spans| Some(Step::Part(spans)));
                     }
                 }
             }
             if piece.is_empty() {
-                break;
+                return Ok(None);
             }
-        }
-        match self.state {
-            _ if !last => Ok(Step::Need),
-            State::Closed | State::Over => Ok(Step::End),
-            State::ClosedCr => Err(Violation::new(Rule::MultipartEpilogue, self.at)),
-            _ => Err(Violation::new(Rule::MultipartTruncated, self.at)),
         }
     }
 

@@ -10,12 +10,12 @@ const LEVELS: usize = 256;
 
 /// What comes out of a [`Reader`].
 #[derive(Copy, Clone, PartialEq, Debug)]
-pub enum Item<'c> {
+pub enum Item<'p> {
     /// A field, or an element of a packed one. Of content with a length only that is known: say what is to become of it, or it is
     /// skipped.
     Field(Field<u32>),
-    /// Some of the content that was asked for, as it lies in the chunk; never empty.
-    Part(&'c [u8]),
+    /// Some of the content that was asked for, as it lies in the piece; never empty.
+    Part(&'p [u8]),
     /// What was asked for ends: content, a packed field, or an entered message.
     End,
 }
@@ -37,7 +37,7 @@ enum Phase {
 
 /// Reads the fields of a message that comes in any pieces. About 1.2 KiB, no allocation.
 ///
-/// [`Reader::next`] takes bytes from the front of the chunk until it has something to tell; `None` asks for the next chunk, or for
+/// [`Reader::next`] takes bytes from the front of the piece until it has something to tell; `None` asks for the next piece, or for
 /// [`Reader::finish`]. However the message is cut, the items are the same (parts joined), and so are an error and its offset:
 /// that of the first byte that cannot be right, or of the length, tag or element that goes beyond something.
 ///
@@ -48,8 +48,8 @@ enum Phase {
 /// // 1: "hi", 2: { 1: 150 }
 /// let (mut name, mut count) = (Vec::new(), 0);
 /// let mut reader = Reader::new(&Limits::DEFAULT);
-/// for mut chunk in [&b"\x0a\x02h"[..], b"i\x12\x03\x08", b"\x96\x01"] {
-///     while let Some(item) = reader.next(&mut chunk)? {
+/// for mut piece in [&b"\x0a\x02h"[..], b"i\x12\x03\x08", b"\x96\x01"] {
+///     while let Some(item) = reader.next(&mut piece)? {
 ///         match item {
 ///             Item::Field(field) if reader.depth() == 0 => match field.number {
 ///                 1 => reader.text(),
@@ -120,7 +120,7 @@ impl Reader {
         }
     }
 
-    /// For a message of that length: what goes beyond it is found at once, and bytes behind it are left in the chunk. If it is
+    /// For a message of that length: what goes beyond it is found at once, and bytes behind it are left in the piece. If it is
     /// longer than [`Limit::ProtobufMessageBytes`], the first call of [`Reader::next`] says so.
     pub fn sized(len: u64, limits: &Limits) -> Reader {
         let mut reader = Reader::new(limits);
@@ -145,7 +145,7 @@ impl Reader {
         self.depth as usize
     }
 
-    /// How many bytes were taken: the offset of what comes next.
+    /// How many bytes were read: the offset of what comes next.
     pub const fn offset(&self) -> u64 {
         self.at
     }
@@ -224,16 +224,17 @@ impl Reader {
         }
     }
 
-    /// The next item; `None` once the chunk is used up, or a message of known length.
+    /// The next item; `None` when `piece` is used up, or a message of known length. What was read of `piece` is taken off its
+    /// front.
     ///
     /// # Errors
     /// [`Rule::ProtobufTag`], [`Rule::ProtobufGroup`], [`Rule::ProtobufVarint`], [`Rule::ProtobufLength`], [`Rule::Utf8`],
     /// [`Rule::ProtobufTooLarge`], [`Rule::ProtobufTooMany`]; from then on always the same.
-    pub fn next<'c>(&mut self, chunk: &mut &'c [u8]) -> Result<Option<Item<'c>>, Violation> {
+    pub fn next<'p>(&mut self, piece: &mut &'p [u8]) -> Result<Option<Item<'p>>, Violation> {
         if let Some(violation) = self.failed {
             return Err(violation);
         }
-        match self.advance(chunk) {
+        match self.advance(piece) {
             Err(violation) => self.fail(violation),
             item => item,
         }
@@ -287,27 +288,27 @@ impl Reader {
         Ok(())
     }
 
-    fn advance<'c>(&mut self, chunk: &mut &'c [u8]) -> Result<Option<Item<'c>>, Violation> {
+    fn advance<'p>(&mut self, piece: &mut &'p [u8]) -> Result<Option<Item<'p>>, Violation> {
         loop {
             match self.phase {
                 Phase::Tag => {
                     if self.got == 0 && self.at == self.end {
-                        return self.ended(chunk);
+                        return self.ended(piece);
                     }
-                    if !self.tag(chunk)? {
+                    if !self.tag(piece)? {
                         return Ok(None);
                     }
                 }
                 Phase::Varint => {
-                    let Some(n) = self.varint(chunk, self.end, 10, 1, Rule::ProtobufVarint)? else { return Ok(None) };
+                    let Some(n) = self.varint(piece, self.end, 10, 1, Rule::ProtobufVarint)? else { return Ok(None) };
                     return Ok(self.field(Phase::Tag, Value::Varint(n)));
                 }
                 Phase::Fixed => {
-                    let Some(value) = self.fixed(chunk, self.end)? else { return Ok(None) };
+                    let Some(value) = self.fixed(piece, self.end)? else { return Ok(None) };
                     return Ok(self.field(Phase::Tag, value));
                 }
                 Phase::Length => {
-                    let Some(n) = self.varint(chunk, self.end, 10, 1, Rule::ProtobufVarint)? else { return Ok(None) };
+                    let Some(n) = self.varint(piece, self.end, 10, 1, Rule::ProtobufVarint)? else { return Ok(None) };
                     if n > self.end.saturating_sub(self.at) {
                         return Err(self.beyond(self.mark));
                     }
@@ -316,37 +317,37 @@ impl Reader {
                 }
                 Phase::Choice => self.phase = Phase::Skip,
                 Phase::Skip => {
-                    self.take(chunk);
+                    self.take(piece);
                     if self.at != self.content {
                         return Ok(None);
                     }
                     self.phase = Phase::Tag;
                 }
-                Phase::Bytes | Phase::Text => return self.part(chunk),
-                Phase::Packed(how) => return self.element(chunk, how),
+                Phase::Bytes | Phase::Text => return self.part(piece),
+                Phase::Packed(how) => return self.element(piece, how),
             }
         }
     }
 
     /// The innermost message is complete.
-    fn ended<'c>(&mut self, chunk: &[u8]) -> Result<Option<Item<'c>>, Violation> {
+    fn ended<'p>(&mut self, piece: &[u8]) -> Result<Option<Item<'p>>, Violation> {
         let Some(outer) = self.depth.checked_sub(1) else {
-            return if self.is_sized || chunk.is_empty() { Ok(None) } else { Err(self.too_large(self.at)) };
+            return if self.is_sized || piece.is_empty() { Ok(None) } else { Err(self.too_large(self.at)) };
         };
         self.depth = outer;
         self.end = self.around.get(usize::from(outer)).copied().unwrap_or(0).into();
         Ok(Some(Item::End))
     }
 
-    fn field<'c>(&mut self, then: Phase, value: Value<u32>) -> Option<Item<'c>> {
+    fn field<'p>(&mut self, then: Phase, value: Value<u32>) -> Option<Item<'p>> {
         self.phase = then;
         Some(Item::Field(Field { number: self.number, value }))
     }
 
     /// Reads a tag; says whether it is complete. A wire type that is none, or a group's, shows in its first byte.
-    fn tag(&mut self, chunk: &mut &[u8]) -> Result<bool, Violation> {
+    fn tag(&mut self, piece: &mut &[u8]) -> Result<bool, Violation> {
         if self.got == 0 {
-            let Some(&first) = chunk.first() else { return Ok(false) };
+            let Some(&first) = piece.first() else { return Ok(false) };
             self.charge(1, self.at)?;
             match first & 7 {
                 3 | 4 => return Err(Violation::new(Rule::ProtobufGroup, self.at)),
@@ -355,7 +356,7 @@ impl Reader {
             }
         }
         // Five bytes, and 32 bits: that leaves 29 for the number.
-        let Some(tag) = self.varint(chunk, self.end, 5, 0x0f, Rule::ProtobufTag)? else { return Ok(false) };
+        let Some(tag) = self.varint(piece, self.end, 5, 0x0f, Rule::ProtobufTag)? else { return Ok(false) };
         self.number = (tag >> 3) as u32;
         if self.number == 0 {
             return Err(Violation::new(Rule::ProtobufTag, self.mark));
@@ -373,38 +374,38 @@ impl Reader {
     #[inline(always)]
     fn varint(
         &mut self,
-        chunk: &mut &[u8],
+        piece: &mut &[u8],
         end: u64,
         most: u8,
         last: u8,
         rule: Rule,
     ) -> Result<Option<u64>, Violation> {
         // Most of them are one byte: tags of the first fields, short lengths, small numbers.
-        if let [byte @ ..0x80, rest @ ..] = *chunk
+        if let [byte @ ..0x80, rest @ ..] = *piece
             && self.got == 0
             && self.at < end
         {
             self.mark = self.at;
             self.at += 1;
-            *chunk = rest;
+            *piece = rest;
             return Ok(Some(u64::from(*byte)));
         }
-        self.long_varint(chunk, end, most, last, rule)
+        self.long_varint(piece, end, most, last, rule)
     }
 
     fn long_varint(
         &mut self,
-        chunk: &mut &[u8],
+        piece: &mut &[u8],
         end: u64,
         most: u8,
         last: u8,
         rule: Rule,
     ) -> Result<Option<u64>, Violation> {
         loop {
-            if self.at == end && !(self.is_open() && chunk.is_empty()) {
+            if self.at == end && !(self.is_open() && piece.is_empty()) {
                 return Err(self.beyond(self.at));
             }
-            let Some((&byte, rest)) = chunk.split_first() else { return Ok(None) };
+            let Some((&byte, rest)) = piece.split_first() else { return Ok(None) };
             if self.got == 0 {
                 (self.mark, self.value) = (self.at, 0);
             } else if self.got.saturating_add(1) >= most && byte > last {
@@ -413,7 +414,7 @@ impl Reader {
             self.value |= u64::from(byte & 0x7f) << (7 * self.got);
             self.got += 1;
             self.at += 1;
-            *chunk = rest;
+            *piece = rest;
             if byte < 0x80 {
                 self.got = 0;
                 return Ok(Some(self.value));
@@ -427,39 +428,39 @@ impl Reader {
     }
 
     /// Reads four or eight bytes, which must end before `end`.
-    fn fixed(&mut self, chunk: &mut &[u8], end: u64) -> Result<Option<Value<u32>>, Violation> {
+    fn fixed(&mut self, piece: &mut &[u8], end: u64) -> Result<Option<Value<u32>>, Violation> {
         if self.got == 0 {
             if end.saturating_sub(self.at) < u64::from(self.size) {
                 return Err(self.beyond(self.at));
             }
-            if let Some((bytes, rest)) = chunk.split_first_chunk::<8>().filter(|_| self.size == 8) {
+            if let Some((bytes, rest)) = piece.split_first_chunk::<8>().filter(|_| self.size == 8) {
                 self.at += 8;
-                *chunk = rest;
+                *piece = rest;
                 return Ok(Some(Value::Fixed64(u64::from_le_bytes(*bytes))));
             }
             self.value = 0;
         }
         while self.got < self.size {
-            let Some((&byte, rest)) = chunk.split_first() else { return Ok(None) };
+            let Some((&byte, rest)) = piece.split_first() else { return Ok(None) };
             self.value |= u64::from(byte) << (8 * self.got);
             self.got += 1;
             self.at += 1;
-            *chunk = rest;
+            *piece = rest;
         }
         self.got = 0;
         Ok(Some(if self.size == 8 { Value::Fixed64(self.value) } else { Value::Fixed32(self.value as u32) }))
     }
 
-    /// Takes what the chunk has of the content.
-    fn take<'c>(&mut self, chunk: &mut &'c [u8]) -> &'c [u8] {
+    /// Takes what the piece has of the content.
+    fn take<'p>(&mut self, piece: &mut &'p [u8]) -> &'p [u8] {
         let left = usize::try_from(self.content.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let (part, rest) = chunk.split_at(left.min(chunk.len()));
-        *chunk = rest;
+        let (part, rest) = piece.split_at(left.min(piece.len()));
+        *piece = rest;
         self.at = self.at.saturating_add(part.len() as u64);
         part
     }
 
-    fn part<'c>(&mut self, chunk: &mut &'c [u8]) -> Result<Option<Item<'c>>, Violation> {
+    fn part<'p>(&mut self, piece: &mut &'p [u8]) -> Result<Option<Item<'p>>, Violation> {
         let is_text = self.phase == Phase::Text;
         let text = self.mark;
         if self.at == self.content {
@@ -470,7 +471,7 @@ impl Reader {
             return Ok(Some(Item::End));
         }
         let start = self.at;
-        let mut part = self.take(chunk);
+        let mut part = self.take(piece);
         if is_text && let Err(v) = self.utf8.push(part) {
             // What comes before the fault is given first: somebody who cuts the message finer sees it, too.
             let violation = v.shifted(text);
@@ -484,18 +485,18 @@ impl Reader {
         Ok(if part.is_empty() { None } else { Some(Item::Part(part)) })
     }
 
-    fn element<'c>(&mut self, chunk: &mut &'c [u8], how: Packed) -> Result<Option<Item<'c>>, Violation> {
+    fn element<'p>(&mut self, piece: &mut &'p [u8], how: Packed) -> Result<Option<Item<'p>>, Violation> {
         if self.got == 0 && self.at == self.content {
             self.phase = Phase::Tag;
             return Ok(Some(Item::End));
         }
         let value = if how == Packed::Varint {
-            if self.got == 0 && !chunk.is_empty() {
+            if self.got == 0 && !piece.is_empty() {
                 self.charge(1, self.at)?;
             }
-            self.varint(chunk, self.content, 10, 1, Rule::ProtobufVarint)?.map(Value::Varint)
+            self.varint(piece, self.content, 10, 1, Rule::ProtobufVarint)?.map(Value::Varint)
         } else {
-            self.fixed(chunk, self.content)?
+            self.fixed(piece, self.content)?
         };
         Ok(value.and_then(|value| self.field(self.phase, value)))
     }

@@ -1,11 +1,15 @@
 //! In: a request's head and its decoded body. Out: what the road found in them, as JSON.
 
 mod body;
+mod protobuf;
 
 use crate::upload::tell;
 use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
 use vestibule::{Head, Id, Limits, Session, Version};
+
+/// An answer up to this size is indented.
+const INDENTED: usize = 8 << 10;
 
 /// Where a request came in.
 pub(crate) struct About {
@@ -24,7 +28,7 @@ pub(crate) struct Inspection {
     declared: Option<u64>,
     /// The body is decoded from a content coding.
     coded: bool,
-    content_type: Option<Vec<u8>>,
+    kind: body::Kind,
 }
 
 impl Inspection {
@@ -68,26 +72,55 @@ impl Inspection {
             told,
             declared: if has_body { declared } else { Some(0) },
             coded: head.fields.text("content-encoding").is_some_and(|c| !c.eq_ignore_ascii_case("identity")),
-            content_type: head.fields.get("content-type").map(<[u8]>::to_vec),
+            kind: body::Kind {
+                content_type: head.fields.get("content-type").map(<[u8]>::to_vec),
+                grpc_encoding: head.fields.get("grpc-encoding").map(<[u8]>::to_vec),
+            },
         }
     }
 
     /// The status and the JSON text of the answer, once the body is there.
     pub(crate) fn answer(self, body: &[u8], limits: &Limits) -> (u16, Vec<u8>) {
-        let Inspection { mut told, declared, coded, content_type } = self;
+        let Inspection { mut told, declared, coded, kind } = self;
         let decoded = body.len() as u64;
         let mut about = Map::new();
         about.insert("coded_bytes".into(), declared.or((!coded).then_some(decoded)).into());
         about.insert("decoded_bytes".into(), decoded.into());
-        let status = body::describe(content_type.as_deref(), body, limits, &mut about);
+        let status = body::describe(&kind, body, limits, &mut about);
         told.insert("body".into(), about.into());
-        // Indented for people; not where indenting could multiply a large body.
-        let text = match decoded {
-            0..4096 => serde_json::to_vec_pretty(&told),
-            _ => serde_json::to_vec(&told),
-        };
-        let mut text = text.unwrap_or_default();
+        // Indented for people; not where much is told, nor where it is nested so deeply that indenting multiplies it.
+        let mut text = serde_json::to_vec(&told).unwrap_or_default();
+        if text.len() < INDENTED
+            && let Ok(indented) = serde_json::to_vec_pretty(&told)
+            && indented.len() <= 4 * text.len()
+        {
+            text = indented;
+        }
         text.push(b'\n');
         (status, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_indented_unless_that_multiplies_it() {
+        let answer = |body: &[u8]| {
+            let kind = body::Kind { content_type: Some(b"application/x-protobuf".to_vec()), grpc_encoding: None };
+            let inspection = Inspection { told: Map::new(), declared: None, coded: false, kind };
+            let (status, text) = inspection.answer(body, &Limits::DEFAULT);
+            assert_eq!(status, 200);
+            String::from_utf8(text).unwrap_or_default()
+        };
+        assert!(answer(b"\x08\x05").contains("\n        \"value\": 5\n"));
+        let fields = b"\x08\x05".repeat(30);
+        let deep = (0..30).fold(fields, |message, _| [&[0x0a, message.len() as u8][..], &message].concat());
+        assert_eq!(deep.len(), 120);
+        let text = answer(&deep);
+        assert_eq!(text.find('\n'), Some(text.len() - 1));
+        assert!(text.len() < 64 * deep.len(), "{}", text.len());
+        assert!(!answer(&b"\x08\x05".repeat(1_000)).contains(' '));
     }
 }
