@@ -184,7 +184,7 @@ mod tests {
         if let Ok(coding) = Coding::of(b"zstd") {
             let limits = Limits::DEFAULT.with(Limit::RatioFreeBytes, 1 << 20).unwrap();
             let mut decoder = Decoder::new(coding).unwrap();
-            let done = Job::inflate(0, 0, coding, coded, &limits, 1 << 20).run_with(&mut decoder);
+            let done = Job::new(0, 0, coding, coded, &limits, 1 << 20).run_with(&mut decoder);
             assert_eq!(done.result.map(|bytes| bytes.len()), Ok(131_072));
             assert!(decoder.retained_bytes() < 65_536, "{}", decoder.retained_bytes());
         }

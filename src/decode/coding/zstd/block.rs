@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::bits::Backward;
+use super::bits::{Ahead, Backward};
 use super::fse::Table;
 use super::huffman::Tree;
 use super::ring::Ring;
@@ -122,6 +122,8 @@ const MATCH_LENGTHS: Codes = &[
     (32_771, 15),
     (65_539, 16),
 ];
+/// What the next states of the three tables take together, at most.
+const STATE_BITS: u32 = 9 + 9 + 8;
 /// The largest code of an offset.
 const OFFSET_MAX: usize = 31;
 
@@ -263,15 +265,25 @@ impl Tables {
         let mut match_length = self.match_lengths.begin(&mut bits);
         let (mut copied, mut length) = (0usize, 0usize);
         for left in (0..count).rev() {
-            let wide = u32::from(offset.symbol);
-            let value = (1u32 << (wide & 31)).saturating_add(bits.read(wide) as u32);
-            let matched = field(MATCH_LENGTHS, match_length.symbol, &mut bits);
-            let literal = field(LITERAL_LENGTHS, literal_length.symbol, &mut bits);
-            if left > 0 {
-                literal_length = self.literal_lengths.next(literal_length, &mut bits);
-                match_length = self.match_lengths.next(match_length, &mut bits);
-                offset = self.offsets.next(offset, &mut bits);
+            let wide = u32::from(offset.symbol & 31);
+            let ((least_match, match_bits), (least_literal, literal_bits)) =
+                (code(MATCH_LENGTHS, match_length.symbol), code(LITERAL_LENGTHS, literal_length.symbol));
+            let fields = wide + match_bits + literal_bits;
+            // One load does for both lengths and states unless they are long; an offset has 31 bits and a length 16.
+            let mut ahead = bits.ahead();
+            let value = (1u32 << wide).saturating_add(ahead.read(wide) as u32);
+            let matched = least_match + ahead.read(match_bits) as usize;
+            if fields + STATE_BITS > Ahead::BITS {
+                bits.skip(ahead.taken());
+                ahead = bits.ahead();
             }
+            let literal = least_literal + ahead.read(literal_bits) as usize;
+            if left > 0 {
+                literal_length = self.literal_lengths.next_of(literal_length, &mut ahead);
+                match_length = self.match_lengths.next_of(match_length, &mut ahead);
+                offset = self.offsets.next_of(offset, &mut ahead);
+            }
+            bits.skip(ahead.taken());
             if bits.left() < 0 {
                 return Err(Fault::Malformed);
             }
@@ -353,10 +365,11 @@ impl Tables {
     }
 }
 
+/// The least value of a code, and how many bits are added to it.
 #[inline]
-fn field(codes: Codes, symbol: u8, bits: &mut Backward<'_>) -> usize {
+fn code(codes: Codes, symbol: u8) -> (usize, u32) {
     let (least, more) = codes.get(usize::from(symbol)).copied().unwrap_or_default();
-    least as usize + bits.read(u32::from(more)) as usize
+    (least as usize, u32::from(more))
 }
 
 /// How many sequences there are, and what follows that.

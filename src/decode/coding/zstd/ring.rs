@@ -84,7 +84,21 @@ impl Ring {
     }
 
     /// Appends bytes; false if there is no memory.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> bool {
+    #[inline]
+    pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
+        // While it grows inside what it has.
+        let length = self.bytes.len().saturating_add(bytes.len());
+        if length <= self.bytes.capacity().min(self.most) && self.bytes.len() < self.most {
+            self.bytes.extend_from_slice(bytes);
+            self.written = self.written.saturating_add(bytes.len() as u64);
+            self.at = length;
+            return true;
+        }
+        self.push_around(bytes)
+    }
+
+    /// The same where it must grow, or wraps.
+    fn push_around(&mut self, mut bytes: &[u8]) -> bool {
         if !self.ready(bytes.len()) {
             return false;
         }
