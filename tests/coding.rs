@@ -722,6 +722,24 @@ fn empty_meta_blocks_and_empty_blocks_are_charged() {
     assert_eq!((out.len(), end), (0, Err(Violation { rule: Rule::DecoderStalled, at: 65_537, value: 65_536 })));
 }
 
+// ENC-07: the last meta-block is read in pieces, which may reach beyond the stream.
+#[cfg(feature = "br")]
+#[test]
+fn what_follows_a_brotli_stream_is_refused_at_its_first_byte() {
+    let mut seed = Seed(77);
+    for length in [0, 1, 30, 255, 256, 1_000, 2_000, 3_000, 20_000] {
+        let plain = seed.text(length, 3);
+        for (level, more) in [(0, 1), (1, 7), (5, 1), (5, 300), (9, 9), (11, 2), (11, 600)] {
+            let stream = brotli(&plain, level);
+            let coded = [&stream[..], &seed.text(more, 2)].concat();
+            let got = every_way(&Limits::DEFAULT, Coding::Brotli, &coded, 3);
+            let end = Err(Violation::new(Rule::BrotliTrailing, stream.len() as u64));
+            assert_eq!((got.0.len(), got.1), (length, end), "level {level}, {more} more");
+            assert!(got.0 == plain);
+        }
+    }
+}
+
 // ENC-08: the free bytes run out inside an uncompressed meta-block, whose bytes are otherwise taken as they come.
 #[cfg(feature = "br")]
 #[test]
