@@ -722,23 +722,56 @@ fn empty_meta_blocks_and_empty_blocks_are_charged() {
     assert_eq!((out.len(), end), (0, Err(Violation { rule: Rule::DecoderStalled, at: 65_537, value: 65_536 })));
 }
 
-// RFC 8878 §3.1.1.1.4 and §3.1.1.2: content is told in the frame's head, and each plain block's; what cannot come out even shows there.
-#[cfg(feature = "zstd")]
+// ENC-07: the last meta-block is read in pieces, which may reach beyond the stream.
+#[cfg(feature = "br")]
 #[test]
-fn a_last_block_that_leaves_its_frame_too_short_gives_nothing_in_any_cut() {
-    // A frame of 24 bytes, whose last block has `n`: as they are, or one byte repeated.
-    for n in 0..=26u8 {
-        let head = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 24];
-        let raw = [&head[..], &[n << 3 | 1, n >> 5, 0], &vec![b'x'; n.into()]].concat();
-        let repeated = [&head[..], &[n << 3 | 3, n >> 5, 0], b"x"].concat();
-        for coded in [raw, repeated] {
-            let expected = match n {
-                24 => (vec![b'x'; 24], Ok(())),
-                _ => (vec![], Err(Violation::new(Rule::ZstdData, 8))),
-            };
-            assert_eq!(every_way(&Limits::DEFAULT, Coding::Zstd, &coded, 3), expected, "{n}");
+fn what_follows_a_brotli_stream_is_refused_at_its_first_byte() {
+    let mut seed = Seed(77);
+    for length in [0, 1, 30, 255, 256, 1_000, 2_000, 3_000, 20_000] {
+        let plain = seed.text(length, 3);
+        for (level, more) in [(0, 1), (1, 7), (5, 1), (5, 300), (9, 9), (11, 2), (11, 600)] {
+            let stream = brotli(&plain, level);
+            let coded = [&stream[..], &seed.text(more, 2)].concat();
+            let got = every_way(&Limits::DEFAULT, Coding::Brotli, &coded, 3);
+            let end = Err(Violation::new(Rule::BrotliTrailing, stream.len() as u64));
+            assert_eq!((got.0.len(), got.1), (length, end), "level {level}, {more} more");
+            assert!(got.0 == plain);
         }
     }
+}
+
+// ENC-08: the free bytes run out inside an uncompressed meta-block, whose bytes are otherwise taken as they come.
+#[cfg(feature = "br")]
+#[test]
+fn a_stall_is_at_the_same_byte_where_content_begins_shortly_before_it() {
+    let limits = Limits::DEFAULT.with(Limit::RatioFreeBytes, 1_024).unwrap();
+    for empty in [700, 1_000, 1_010, 1_018, 1_019, 1_020, 1_021, 1_030] {
+        // A window of 64 KiB, meta-blocks that are skipped, and one of 400 bytes, uncompressed: 0, 00, 15 bits of 399, 1.
+        let uncompressed = [&[0x78, 0x0c, 0x08][..], &[b'x'; 400], &[0x03]].concat();
+        let coded = [&[0x0c][..], &vec![0x06; empty], &uncompressed].concat();
+        let (out, end) = every_way(&limits, Coding::Brotli, &coded, 12);
+        match empty {
+            // Seventeen bytes of content come before the 1,025th coded one.
+            700 | 1_000 => assert_eq!((out.len(), end), (400, Ok(())), "behind {empty}"),
+            _ => assert_eq!(end.map_err(|v| v.rule), Err(Rule::DecoderStalled), "behind {empty}"),
+        }
+    }
+}
+
+// ENC-07: a frame that ends short of its length is told so where that is certain, and what came before is given, in every cut.
+#[cfg(feature = "zstd")]
+#[test]
+fn a_last_block_that_ends_short_of_the_length_is_refused_at_the_same_byte() {
+    let head = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 10];
+    let first = [0x18, 0, 0, b'a', b'b', b'c'];
+    // A raw one of 5, a repeated one of 5, an empty one: seven are missing.
+    for (last, at) in [(&[0x29, 0, 0, 1, 2, 3, 4, 5][..], 14), (&[0x2b, 0, 0, b'x'], 14), (&[1, 0, 0], 14)] {
+        let coded = [&head[..], &first, last].concat();
+        let got = every_way(&Limits::DEFAULT, Coding::Zstd, &coded, 6);
+        assert_eq!(got, (b"abc".to_vec(), Err(Violation::new(Rule::ZstdData, at))), "{last:?}");
+    }
+    let coded = [&head[..], &first, &[0x39, 0, 0], b"1234567"].concat();
+    assert_eq!(every_way(&Limits::DEFAULT, Coding::Zstd, &coded, 6), (b"abc1234567".to_vec(), Ok(())));
 }
 
 // ENC-01, ENC-02: what a unit brings is paid for by the whole unit, in every cut.
@@ -809,4 +842,23 @@ fn what_is_flushed_comes_out() {
         std::mem::take(encoder.get_mut())
     });
     check(Coding::Zstd, flushed.collect());
+}
+
+// RFC 8878 §3.1.1.1.4 and §3.1.1.2: content is told in the frame's head, and each plain block's; what cannot come out even shows there.
+#[cfg(feature = "zstd")]
+#[test]
+fn a_last_block_that_leaves_its_frame_too_short_gives_nothing_in_any_cut() {
+    // A frame of 24 bytes, whose last block has `n`: as they are, or one byte repeated.
+    for n in 0..=26u8 {
+        let head = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 24];
+        let raw = [&head[..], &[n << 3 | 1, n >> 5, 0], &vec![b'x'; n.into()]].concat();
+        let repeated = [&head[..], &[n << 3 | 3, n >> 5, 0], b"x"].concat();
+        for coded in [raw, repeated] {
+            let expected = match n {
+                24 => (vec![b'x'; 24], Ok(())),
+                _ => (vec![], Err(Violation::new(Rule::ZstdData, 8))),
+            };
+            assert_eq!(every_way(&Limits::DEFAULT, Coding::Zstd, &coded, 3), expected, "{n}");
+        }
+    }
 }

@@ -99,6 +99,9 @@ fn decoders_hold_what_they_say_and_no_more_than_they_may() {
         }
     }
     budgets_are_kept_to_the_byte(&limits);
+    literals_count_beside_the_history(&limits);
+    what_is_kept_for_other_codings_makes_room(&limits);
+    a_body_of_the_largest_size_fits_its_pool(&limits);
     steady_state_allocates_nothing(&limits, pool);
 }
 
@@ -130,6 +133,59 @@ fn budgets_are_kept_to_the_byte(limits: &Limits) {
     let mut decoder = Decoder::new(Coding::Brotli).expect("memory");
     let (_, end) = play(&mut decoder, limits, &claim, 1, 8 << 20);
     assert_eq!(end.map_err(|v| v.rule), Err(Rule::DecoderPool), "what it claims is charged before it is taken");
+}
+
+/// What a block took for its literals stays, and counts, while later ones with few of them let the history grow.
+fn literals_count_beside_the_history(limits: &Limits) {
+    let mut coded = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x68];
+    // Compressed blocks without sequences: 131,072 literals that are one byte repeated, then 16,384 of them many times.
+    coded.extend([0x2c, 0, 0, 0x0d, 0x00, 0x20, b'l', 0]);
+    for _ in 0..12 {
+        coded.extend([0x2c, 0, 0, 0x0d, 0x00, 0x04, b'm', 0]);
+    }
+    coded.extend([0x01, 0, 0]);
+    let limits = limits.clone().with(Limit::RatioFreeBytes, 16_777_216).expect("in range");
+    let mut refused = 0;
+    for budget in (0..100).map(|n| 65_536 + n * 10_000) {
+        let mut outcomes = Vec::new();
+        for piece in [1 << 20, 1] {
+            let mut decoder = Decoder::new(Coding::Zstd).expect("memory");
+            outcomes.push(play(&mut decoder, &limits, &coded, piece, budget));
+        }
+        assert_eq!(outcomes[0], outcomes[1], "in {budget}");
+        refused += u32::from(outcomes[0].1.map_err(|v| v.rule) == Err(Rule::DecoderPool));
+    }
+    assert!((5..95).contains(&refused), "{refused} of 100");
+}
+
+/// Engines of other codings are kept while there is room: they never cost a body its place.
+fn what_is_kept_for_other_codings_makes_room(limits: &Limits) {
+    let plain = text(20_000);
+    for (coding, coded) in [(Coding::Brotli, brotli(&plain, 16)), (Coding::Zstd, zstd(&plain, 15))] {
+        let needed = (0..80).map(|n| 65_536 + n * 5_000).find(|budget| {
+            let mut alone = Decoder::new(coding).expect("memory");
+            play(&mut alone, limits, &coded, 1 << 20, *budget).1.is_ok()
+        });
+        let needed = needed.expect("it fits somewhere");
+        let mut decoder = Decoder::new(Coding::Gzip).expect("memory");
+        play(&mut decoder, limits, &gzip(&plain), 1 << 20, 8 << 20).1.expect("a good body");
+        decoder.rest();
+        decoder.reset(coding);
+        let budget = needed.max(decoder.retained_bytes());
+        let got = play(&mut decoder, limits, &coded, 1 << 20, budget);
+        assert_eq!(got, (20_000, Ok(())), "{} in {needed}, behind gzip", coding.name());
+    }
+}
+
+/// What may be decoded by default fits the pool that there is by default, whatever its window, its length untold.
+fn a_body_of_the_largest_size_fits_its_pool(limits: &Limits) {
+    let plain = text(limits.get(Limit::DecodedBytes) as usize);
+    for window in [17, 21, 22, 23] {
+        let coded = zstd(&plain, window);
+        let mut decoder = Decoder::new(Coding::Zstd).expect("memory");
+        let got = play(&mut decoder, limits, &coded, 10_000, limits.get(Limit::DecoderPoolBytes) as usize);
+        assert_eq!(got, (plain.len() as u64, Ok(())), "a window of 1 << {window}");
+    }
 }
 
 fn steady_state_allocates_nothing(limits: &Limits, pool: usize) {

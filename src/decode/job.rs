@@ -89,6 +89,8 @@ impl Job {
         }
         decoder.reset(self.coding);
         let result = gather(decoder, &self.limits, &self.coded, self.max);
+        // Large windows go with their bodies, here as on the connection (M-7).
+        decoder.rest();
         Done { id: self.id, generation: self.generation, result, coded: self.coded }
     }
 
@@ -172,6 +174,20 @@ mod tests {
         send::<Job>();
         send::<Done>();
         send::<Decoder>();
+    }
+
+    // M-7
+    #[test]
+    fn the_decoder_of_a_thread_keeps_no_large_window() {
+        // An RLE block of 128 KiB; its window is 8 MiB.
+        let coded = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x68, 3, 0, 16, b'x'];
+        if let Ok(coding) = Coding::of(b"zstd") {
+            let limits = Limits::DEFAULT.with(Limit::RatioFreeBytes, 1 << 20).unwrap();
+            let mut decoder = Decoder::new(coding).unwrap();
+            let done = Job::new(0, 0, coding, coded, &limits, 1 << 20).run_with(&mut decoder);
+            assert_eq!(done.result.map(|bytes| bytes.len()), Ok(131_072));
+            assert!(decoder.retained_bytes() < 65_536, "{}", decoder.retained_bytes());
+        }
     }
 
     // ENG-06

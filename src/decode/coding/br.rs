@@ -11,8 +11,6 @@ use brotli_decompressor::{
 
 use crate::base::{Limit, Limits, Rule, Span, Violation};
 
-/// The most that is shown to the library at once.
-const PIECE: usize = 256;
 /// Content that one coded byte of a piece may stand for without being held back.
 const DENSE: usize = 128;
 /// What one cell may take that is kept for the next body: a ring of 32 KiB.
@@ -27,10 +25,12 @@ type State = BrotliState<Purse<u8>, Purse<u32>, Purse<HuffmanCode>>;
 /// The library takes all that it is shown and decodes ahead, and what it has decoded when it meets a fault depends on how much
 /// that was: a command that inserts more than its meta-block has left is noticed before its literals in small pieces, and
 /// behind them in large ones. So what it is shown at once must not depend on how the body was cut. It is shown pieces whose
-/// size follows from its state alone: single bytes in headers and towards the end of a meta-block, otherwise one byte for each
-/// [`DENSE`] bytes that the meta-block still has, at most [`PIECE`]. A piece is held until it is complete, or the body ends.
+/// size follows from its state alone: in the last meta-block [`Brotli::PIECE`]; before that single bytes in headers and towards the end
+/// of a meta-block, otherwise one byte for each [`DENSE`] bytes that the meta-block still has, at most [`Brotli::PIECE`]. A piece is
+/// held until it is complete, or the body ends.
 ///
-/// Does that hold back what a sender has flushed and waits to be answered? Its meta-block ends where it flushed. A piece would
+/// Does that hold back what a sender has flushed and waits to be answered? Its meta-block ends where it flushed, and is not the
+/// last one, since who has begun that has nothing more to say: only the end of the body is still to come. A piece would
 /// have to be incomplete there, so all that is left of the meta-block would have to come from fewer bytes than a
 /// [`DENSE`]th of it: content that is held back is denser than the ratio that a body may have.
 ///
@@ -39,7 +39,7 @@ type State = BrotliState<Purse<u8>, Purse<u32>, Purse<HuffmanCode>>;
 pub(super) struct Brotli {
     state: State,
     account: Arc<Account>,
-    held: [u8; PIECE],
+    held: [u8; Brotli::PIECE],
     /// The piece is `held[at..len]`; complete with `size` bytes.
     at: usize,
     len: usize,
@@ -55,6 +55,8 @@ pub(super) struct Brotli {
 }
 
 impl Brotli {
+    /// The most that is shown to the library at once.
+    pub(super) const PIECE: usize = 256;
     /// What it holds before it decodes anything; the account lies behind two counts.
     pub(super) const BYTES: usize = size_of::<Brotli>() + size_of::<Account>() + 2 * size_of::<usize>();
 
@@ -64,7 +66,7 @@ impl Brotli {
         Brotli {
             state,
             account,
-            held: [0; PIECE],
+            held: [0; Self::PIECE],
             at: 0,
             len: 0,
             size: 1,
@@ -160,9 +162,11 @@ impl Brotli {
     fn piece(&self, here: usize, careful: bool) -> usize {
         let left = usize::try_from(self.state.meta_block_remaining_len).unwrap_or(0);
         match (self.state.is_metadata, self.state.is_uncompressed) {
-            (0, 0) => (left / DENSE).clamp(1, PIECE),
+            // Its sender had all of it when it began the meta-block, and waits for nothing that is in it.
+            (0, 0) if self.state.is_last_metablock != 0 => Self::PIECE,
+            (0, 0) => (left / DENSE).clamp(1, Self::PIECE),
             // Each of these bytes stands for itself, and none can be wrong: it does not matter how many there are.
-            (0, _) if !careful => left.min(here).clamp(1, PIECE),
+            (0, _) if !careful => left.min(here).clamp(1, Self::PIECE),
             _ => 1,
         }
     }

@@ -15,6 +15,10 @@ use super::zstd::Zstd;
 use crate::base::{Limit, Limits, Rule, Span, Violation};
 use crate::decode::guard::{Guard, Leave};
 
+/// The engines of other codings are kept while all engines together hold at most one part in so many of the budget.
+#[cfg(any(feature = "br", feature = "zstd"))]
+const KEEP_PART: usize = 8;
+
 /// What one step did.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Step {
@@ -462,14 +466,18 @@ impl Decoder {
     /// Gives input to an engine that decodes ahead and has nothing more to give; false if there is nothing to be done.
     #[cfg(any(feature = "br", feature = "zstd"))]
     fn feed(&mut self, rest: &[u8], limits: &Limits, budget: usize, step: &mut Step) -> Result<bool, Violation> {
-        let others = match self.coding {
+        let own = match self.coding {
             #[cfg(feature = "br")]
-            Coding::Brotli => self.retained_bytes() - self.brotli.first().map_or(0, Brotli::retained_bytes),
+            Coding::Brotli => self.brotli.first().map_or(0, Brotli::retained_bytes),
             #[cfg(feature = "zstd")]
-            Coding::Zstd => self.retained_bytes() - self.zstd.first().map_or(0, Zstd::retained_bytes),
+            Coding::Zstd => self.zstd.first().map_or(0, Zstd::retained_bytes),
             _ => 0,
         };
-        let budget = budget.saturating_sub(others);
+        // The engines of other codings are kept while there is much more room than that, and never cost this one its own.
+        if self.retained_bytes() > own && self.retained_bytes() > budget / KEEP_PART {
+            self.drop_others();
+        }
+        let budget = budget.saturating_sub(self.retained_bytes() - own);
         let fed = match self.coding {
             #[cfg(feature = "br")]
             Coding::Brotli => self.feed_brotli(rest, limits, budget)?,
@@ -506,8 +514,9 @@ impl Decoder {
         if rest.is_empty() && (!self.finished || engine.is_settled()) {
             return Ok(None);
         }
-        // Near a stall each byte is looked at.
-        let careful = guard.stalled(self.coded.saturating_add(1), self.decoded.saturating_add(1)).is_err();
+        // Where a piece could pass a stall, each byte is looked at.
+        let piece_end = self.coded.saturating_add(Brotli::PIECE as u64);
+        let careful = guard.stalled(piece_end, self.decoded.saturating_add(1)).is_err();
         engine.feed(rest, self.coded, (careful, self.finished), limits, budget).map(Some)
     }
 

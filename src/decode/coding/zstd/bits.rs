@@ -76,9 +76,43 @@ impl<'a> Backward<'a> {
         bits
     }
 
+    /// What is to be read next in one load.
+    #[inline]
+    pub(super) fn ahead(&self) -> Ahead {
+        Ahead { word: self.peek(Ahead::BITS) << (64 - Ahead::BITS), taken: 0 }
+    }
+
     #[inline]
     pub(super) const fn left(&self) -> i64 {
         self.left
+    }
+}
+
+/// The next bits of a [`Backward`], for several reads.
+#[derive(Copy, Clone)]
+pub(super) struct Ahead {
+    /// They stand at the top.
+    word: u64,
+    taken: u32,
+}
+
+impl Ahead {
+    /// So many there are; whoever reads more gets zeros.
+    pub(super) const BITS: u32 = 56;
+
+    /// The next `n` bits, at most 63.
+    #[inline]
+    pub(super) const fn read(&mut self, n: u32) -> u64 {
+        let bits = self.word >> 1 >> (63 - n);
+        self.word <<= n;
+        self.taken += n;
+        bits
+    }
+
+    /// Bits that were read: to be skipped in what they are from.
+    #[inline]
+    pub(super) const fn taken(&self) -> u32 {
+        self.taken
     }
 }
 
@@ -106,6 +140,11 @@ mod tests {
         assert_eq!((bits.peek(4), bits.left()), (0b0011, 4));
         assert_eq!((bits.read(6), bits.left()), (0b00_1100, -2), "zeros follow");
         assert_eq!((bits.read(56), bits.read(56), bits.left()), (0, 0, -114));
+        let mut bits = Backward::new(&[0b1100_0011, 0b0000_1101]).expect("a mark");
+        let mut ahead = bits.ahead();
+        assert_eq!((ahead.read(3), ahead.read(0), ahead.read(4), ahead.read(6)), (0b101, 0, 0b1100, 0b00_1100));
+        bits.skip(ahead.taken());
+        assert_eq!(bits.left(), -2, "the same, with one load");
         let long: Vec<u8> = (1..=20).collect();
         let mut bits = Backward::new(&long).expect("a mark");
         assert_eq!((bits.read(4), bits.read(56)), (0b0100, 0x13_1211_100f_0e0d));

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::bits::Backward;
+use super::bits::{Ahead, Backward};
 use super::fse::Table;
 use super::huffman::Tree;
 use super::ring::Ring;
@@ -122,6 +122,8 @@ const MATCH_LENGTHS: Codes = &[
     (32_771, 15),
     (65_539, 16),
 ];
+/// What the next states of the three tables take together, at most.
+const STATE_BITS: u32 = 9 + 9 + 8;
 /// The largest code of an offset.
 const OFFSET_MAX: usize = 31;
 
@@ -175,46 +177,55 @@ impl Tables {
         bounds: &Bounds,
     ) -> Result<(), Fault> {
         literals.clear();
-        let taken = self.literals(content, literals, bounds)?;
+        let (taken, raw) = self.literals(content, literals, ring, bounds)?;
+        // What an earlier block took for its literals is still there.
+        let memory = bounds.memory.saturating_sub(literals.capacity());
+        let literals = raw.unwrap_or(literals);
         let rest = content.get(taken..).ok_or(Fault::Malformed)?;
         let (count, rest) = sequences_of(rest).ok_or(Fault::Malformed)?;
         let copied = match count {
             0 if rest.is_empty() => 0,
             0 => return Err(Fault::Malformed),
-            _ => self.sequences(count, rest, literals, ring, bounds)?,
+            _ => self.sequences(count, rest, literals, ring, &Bounds { memory, ..*bounds })?,
         };
         let rest = literals.get(copied..).unwrap_or_default();
-        let memory = bounds.memory.saturating_sub(literals.len().next_power_of_two());
         match ring.affords(rest.len(), memory) && ring.push(rest) {
             true => Ok(()),
             false => Err(Fault::Memory),
         }
     }
 
-    /// The literals section; gives the bytes that it took.
-    fn literals(&mut self, content: &[u8], into: &mut Vec<u8>, bounds: &Bounds) -> Result<usize, Fault> {
+    /// The literals section; gives the bytes that it took, and the literals if they lie there as they are.
+    fn literals<'a>(
+        &mut self,
+        content: &'a [u8],
+        into: &mut Vec<u8>,
+        ring: &Ring,
+        bounds: &Bounds,
+    ) -> Result<(usize, Option<&'a [u8]>), Fault> {
         let head = LiteralsHead::read(content).ok_or(Fault::Malformed)?;
         if head.length > bounds.length {
             return Err(Fault::Malformed);
         }
         let body = content.get(head.bytes..head.bytes + head.coded).ok_or(Fault::Malformed)?;
+        let taken = head.bytes + head.coded;
+        if head.kind == Kind::Raw {
+            return Ok((taken, Some(body)));
+        }
         if into.capacity() < head.length {
             // Powers of two, so that blocks that grow slowly do not each need another one.
             let room = head.length.next_power_of_two();
-            if room > bounds.memory {
+            if room.saturating_add(ring.retained_bytes()) > bounds.memory {
                 return Err(Fault::Memory);
             }
             *into = Vec::new();
             into.try_reserve_exact(room).map_err(|_| Fault::Memory)?;
         }
         match head.kind {
-            Kind::Raw => into.extend_from_slice(body),
             Kind::Repeated => into.resize(head.length, body.first().copied().unwrap_or_default()),
-            Kind::Coded | Kind::CodedAsBefore => {
-                self.coded_literals(&head, body, into).ok_or(Fault::Malformed)?;
-            }
+            _ => self.coded_literals(&head, body, into).ok_or(Fault::Malformed)?,
         }
-        Ok(head.bytes + head.coded)
+        Ok((taken, None))
     }
 
     fn coded_literals(&mut self, head: &LiteralsHead, body: &[u8], into: &mut Vec<u8>) -> Option<()> {
@@ -253,17 +264,26 @@ impl Tables {
         let mut offset = self.offsets.begin(&mut bits);
         let mut match_length = self.match_lengths.begin(&mut bits);
         let (mut copied, mut length) = (0usize, 0usize);
-        let memory = bounds.memory.saturating_sub(literals.len().next_power_of_two());
         for left in (0..count).rev() {
-            let wide = u32::from(offset.symbol);
-            let value = (1u32 << (wide & 31)).saturating_add(bits.read(wide) as u32);
-            let matched = field(MATCH_LENGTHS, match_length.symbol, &mut bits);
-            let literal = field(LITERAL_LENGTHS, literal_length.symbol, &mut bits);
-            if left > 0 {
-                literal_length = self.literal_lengths.next(literal_length, &mut bits);
-                match_length = self.match_lengths.next(match_length, &mut bits);
-                offset = self.offsets.next(offset, &mut bits);
+            let wide = u32::from(offset.symbol & 31);
+            let ((least_match, match_bits), (least_literal, literal_bits)) =
+                (code(MATCH_LENGTHS, match_length.symbol), code(LITERAL_LENGTHS, literal_length.symbol));
+            let fields = wide + match_bits + literal_bits;
+            // One load does for both lengths and states unless they are long; an offset has 31 bits and a length 16.
+            let mut ahead = bits.ahead();
+            let value = (1u32 << wide).saturating_add(ahead.read(wide) as u32);
+            let matched = least_match + ahead.read(match_bits) as usize;
+            if fields + STATE_BITS > Ahead::BITS {
+                bits.skip(ahead.taken());
+                ahead = bits.ahead();
             }
+            let literal = least_literal + ahead.read(literal_bits) as usize;
+            if left > 0 {
+                literal_length = self.literal_lengths.next_of(literal_length, &mut ahead);
+                match_length = self.match_lengths.next_of(match_length, &mut ahead);
+                offset = self.offsets.next_of(offset, &mut ahead);
+            }
+            bits.skip(ahead.taken());
             if bits.left() < 0 {
                 return Err(Fault::Malformed);
             }
@@ -273,7 +293,7 @@ impl Tables {
                 return Err(Fault::Malformed);
             }
             copied += literal;
-            if !ring.affords(literal + matched, memory) || !ring.push(part) {
+            if !ring.affords(literal + matched, bounds.memory) || !ring.push(part) {
                 return Err(Fault::Memory);
             }
             let distance = self.distance(value, literal == 0).ok_or(Fault::Malformed)? as usize;
@@ -345,10 +365,11 @@ impl Tables {
     }
 }
 
+/// The least value of a code, and how many bits are added to it.
 #[inline]
-fn field(codes: Codes, symbol: u8, bits: &mut Backward<'_>) -> usize {
+fn code(codes: Codes, symbol: u8) -> (usize, u32) {
     let (least, more) = codes.get(usize::from(symbol)).copied().unwrap_or_default();
-    least as usize + bits.read(u32::from(more)) as usize
+    (least as usize, u32::from(more))
 }
 
 /// How many sequences there are, and what follows that.

@@ -1,6 +1,6 @@
 //! In: how often each symbol of an alphabet comes. Out: the table of an FSE decoder (RFC 8878 §4.1).
 
-use super::bits::{Backward, Forward};
+use super::bits::{Ahead, Backward, Forward};
 
 /// The largest accuracy of any table here: that of literal lengths and match lengths.
 pub(super) const ACCURACY_MAX: u32 = 9;
@@ -147,6 +147,12 @@ impl Table {
     fn cell(&self, at: usize) -> Cell {
         // Always inside: a state is less than 1 << accuracy.
         self.cells.get(at).copied().unwrap_or_default()
+    }
+
+    /// The state behind `cell`, from bits that were loaded.
+    #[inline]
+    pub(super) fn next_of(&self, cell: Cell, bits: &mut Ahead) -> Cell {
+        self.cell(usize::from(cell.base) + bits.read(u32::from(cell.bits)) as usize)
     }
 
     /// The state behind `cell`.

@@ -21,7 +21,7 @@ use self::block::{Bounds, Fault, Tables};
 use self::frame::{BlockHead, Frame, Head, Kind};
 use self::hash::Xxh64;
 use self::ring::Ring;
-use crate::base::{Limits, Rule, Span, Violation};
+use crate::base::{Limit, Limits, Rule, Span, Violation};
 
 /// The most that a block is, and decodes to (RFC 8878 §3.1.1.2.4).
 const BLOCK: usize = 131_072;
@@ -132,7 +132,7 @@ impl Zstd {
             Phase::Head(head) => {
                 let (taken, frame) = head.push(input, at, limits)?;
                 if let Some(frame) = frame {
-                    self.begin(frame);
+                    self.begin(frame, limits);
                 }
                 Ok(taken)
             }
@@ -169,10 +169,12 @@ impl Zstd {
         }
     }
 
-    fn begin(&mut self, frame: Frame) {
+    fn begin(&mut self, frame: Frame, limits: &Limits) {
         // What is declared bounds what can be looked back to: a small body with a large window keeps little.
         let most = (frame.window as u64).saturating_add(BLOCK as u64);
         let most = most.min(frame.length.unwrap_or(u64::MAX));
+        // No more is decoded than one block beyond what may be given: a history of that never wraps.
+        let most = most.min(limits.get(Limit::DecodedBytes).saturating_add(BLOCK as u64));
         self.ring.begin(usize::try_from(most).unwrap_or(usize::MAX));
         self.frame = frame;
         self.phase = Phase::BlockHead(BlockHead::new());
@@ -216,7 +218,12 @@ impl Zstd {
 
     /// What it takes with `output` more bytes, at most, in any cut.
     fn charge(&self, output: usize) -> usize {
-        size_of::<Zstd>() + 2 * self.longest + self.literals.capacity() + self.ring.charge(output)
+        self.charge_of_blocks() + self.literals.capacity() + self.ring.charge(output)
+    }
+
+    /// The part of that which is for itself and for gathering blocks: the buffer, and the copy that it grows from.
+    fn charge_of_blocks(&self) -> usize {
+        size_of::<Zstd>() + (2 * self.longest).max(self.gathered.capacity())
     }
 
     /// A compressed block, from the input if it lies there whole.
@@ -243,7 +250,7 @@ impl Zstd {
         let bounds = Bounds {
             length: self.frame.window.min(BLOCK).min(room),
             window: self.frame.window,
-            memory: budget.saturating_sub(size_of::<Zstd>() + 2 * self.longest),
+            memory: budget.saturating_sub(self.charge_of_blocks()),
         };
         let content = if whole { part } else { &self.gathered };
         if let Err(fault) = self.tables.decode(content, &mut self.literals, &mut self.ring, &bounds) {

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::base::Span;
 
-/// The least that it grows to.
+/// What it begins with is at most so much, unless it needs more at once.
 const LEAST: usize = 4_096;
 
 /// History that grows with what is decoded, until it is as large as a frame's window and one block; then it wraps.
@@ -24,15 +24,15 @@ pub(super) struct Ring {
     given: u64,
 }
 
-/// What a history of `need` bytes is given room for: half as much again each time, so that it is not copied too often. It only
-/// depends on `need`, so that it does not matter how the body was cut.
+/// What a history of `need` bytes is given room for, and what it grew from: `most`, or two thirds of that, and so on, so that it is
+/// not copied too often and fits `most` in the end. It only depends on `need`, so that it does not matter how the body was cut.
 fn room(need: usize, most: usize) -> (usize, usize) {
-    let (mut before, mut now) = (0, LEAST.min(most));
-    while now < need && now < most {
-        before = now;
-        now = (now + now / 2).min(most);
+    let less = |size: usize| if size > LEAST { size - size / 3 } else { 0 };
+    let mut now = most;
+    while less(now) >= need.max(1) {
+        now = less(now);
     }
-    (before, now)
+    (less(now), now)
 }
 
 impl Ring {
@@ -84,7 +84,21 @@ impl Ring {
     }
 
     /// Appends bytes; false if there is no memory.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> bool {
+    #[inline]
+    pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
+        // While it grows inside what it has.
+        let length = self.bytes.len().saturating_add(bytes.len());
+        if length <= self.bytes.capacity().min(self.most) && self.bytes.len() < self.most {
+            self.bytes.extend_from_slice(bytes);
+            self.written = self.written.saturating_add(bytes.len() as u64);
+            self.at = length;
+            return true;
+        }
+        self.push_around(bytes)
+    }
+
+    /// The same where it must grow, or wraps.
+    fn push_around(&mut self, mut bytes: &[u8]) -> bool {
         if !self.ready(bytes.len()) {
             return false;
         }
