@@ -11,7 +11,7 @@ cd "$root"
 if [ $# -eq 0 ]; then set -- thumbv7em-none-eabihf riscv32imac-unknown-none-elf x86_64-unknown-linux-none; fi
 # From nothing up: plain HTTP/1.1 in the caller's memory; with an allocator; TLS, whose provider is the caller's; all that
 # goes without std.
-levels=("" alloc tls tls,br,zstd,zlib-rs,br-encoder,simdutf8,prost)
+levels=("" alloc tls tls,br,zstd,br-encoder,zstd-encoder,simdutf8,prost)
 
 "$root/.ci/bare-metal.sh" "$@"
 
