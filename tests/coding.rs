@@ -722,6 +722,39 @@ fn empty_meta_blocks_and_empty_blocks_are_charged() {
     assert_eq!((out.len(), end), (0, Err(Violation { rule: Rule::DecoderStalled, at: 65_537, value: 65_536 })));
 }
 
+// P-21: a history that wraps, matches from far away, small blocks, frames with and without their length.
+#[cfg(feature = "zstd")]
+#[test]
+fn frames_of_every_window_come_out_as_they_went_in() {
+    use zstd::zstd_safe::CParameter;
+    let mut seed = Seed(5);
+    for window in 10..=21 {
+        for (level, target) in [(1, 0), (7, 1_340), (15, 0), (19, 4_000)] {
+            // Runs, copies from anywhere behind, and noise between them.
+            let mut plain = seed.text(3_000, 9);
+            let length = 200_000 + seed.next(100_000);
+            while plain.len() < length {
+                let most = [9, 90, 4_000][seed.next(3)];
+                let (from, n) = (seed.next(plain.len()), 3 + seed.next(most));
+                plain.extend_from_within(from..(from + n).min(plain.len()));
+                let (n, run) = (seed.next(40), 1 + seed.next(6));
+                plain.extend(seed.text(n, run));
+            }
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), level).unwrap();
+            encoder.include_checksum(true).unwrap();
+            encoder.long_distance_matching(level > 7).unwrap();
+            encoder.window_log(window).unwrap();
+            if target > 0 {
+                encoder.set_parameter(CParameter::TargetCBlockSize(target)).unwrap();
+                encoder.set_pledged_src_size(Some(plain.len() as u64)).unwrap();
+            }
+            encoder.write_all(&plain).unwrap();
+            let (out, end) = every_way(&lax(), Coding::Zstd, &encoder.finish().unwrap(), 2);
+            assert!((out == plain, end) == (true, Ok(())), "window {window}, level {level}: {end:?}");
+        }
+    }
+}
+
 // ENC-07: the last meta-block is read in pieces, which may reach beyond the stream.
 #[cfg(feature = "br")]
 #[test]

@@ -345,23 +345,20 @@ impl Tables {
     #[inline]
     fn distance(&mut self, value: u32, no_literals: bool) -> Option<u32> {
         let [first, second, third] = self.recent;
-        let distance = match value + u32::from(no_literals && value <= 3) {
-            _ if value > 3 => {
-                self.recent = [value - 3, first, second];
-                return Some(value - 3);
-            }
-            1 => return Some(first),
-            2 => {
-                self.recent = [second, first, third];
-                second
-            }
-            3 => third,
-            _ => first.checked_sub(1)?,
+        let distance = match value {
+            1..=3 => match value + u32::from(no_literals) {
+                1 => return Some(first),
+                2 => {
+                    self.recent = [second, first, third];
+                    return Some(second);
+                }
+                3 => third,
+                _ => first.checked_sub(1).filter(|distance| *distance > 0)?,
+            },
+            _ => value.checked_sub(3)?,
         };
-        if distance != second || value + u32::from(no_literals) != 2 {
-            self.recent = [distance, first, second];
-        }
-        (distance > 0).then_some(distance)
+        self.recent = [distance, first, second];
+        Some(distance)
     }
 }
 
