@@ -6,7 +6,9 @@ use std::io::Write;
 use std::sync::Arc;
 use vestibule::decode::job::{Done, Job};
 use vestibule::decode::json;
-use vestibule::{Config, Connection, Content, Event, Expect, Inbox, Instant, Limits, Outbox, Pause, Violation, Wait};
+use vestibule::{
+    Config, Connection, Content, Event, Expect, Id, Inbox, Instant, Limits, Outbox, Pause, Violation, Wait,
+};
 
 struct Server {
     connection: Connection<Arc<Config>>,
@@ -15,6 +17,7 @@ struct Server {
     log: Vec<String>,
     expect: Expect,
     fault: Option<Violation>,
+    id: Option<Id>,
 }
 
 impl Server {
@@ -30,6 +33,7 @@ impl Server {
             log: vec![],
             expect: Expect::WholeByJob { max: 100_000 },
             fault: None,
+            id: None,
         }
     }
 
@@ -39,11 +43,19 @@ impl Server {
         while let Some(event) = turn.next() {
             match event {
                 Event::Request(mut q) => {
+                    self.id = Some(q.reply.id());
                     q.reply.expect(self.expect);
                 }
                 Event::Body(mut b) => {
-                    assert!(b.whole && b.last);
-                    b.reply.respond(200, &[], Content::Whole(b.bytes)).unwrap();
+                    assert!(b.whole);
+                    match b.last {
+                        true => drop(b.reply.respond(200, &[], Content::Whole(b.bytes)).unwrap()),
+                        false => self.log.push(format!("{}, and trailers", b.bytes.escape_ascii())),
+                    }
+                }
+                Event::Trailers(mut trailers) => {
+                    self.log.push(format!("x={}", trailers.fields.text("x").unwrap()));
+                    trailers.reply.respond(204, &[], Content::Whole(b"")).unwrap();
                 }
                 Event::Aborted { why, .. } => {
                     self.log.push(format!("aborted {}", why.map_or("by the peer", |v| v.name())))
@@ -305,5 +317,60 @@ fn what_comes_out_of_a_body_is_too_much_by_the_same_rule_here_and_in_a_job() {
         });
         assert_eq!(faults[0], faults[1]);
         assert_eq!(faults[0].0, [format!("aborted {rule}"), format!("fault {rule}")]);
+    }
+}
+
+/// HTTP/1.1, in chunks, with trailers.
+const CHUNKED: &[u8] =
+    b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx: 1\r\n\r\n";
+
+#[test]
+fn trailers_wait_for_the_job_of_their_body_wherever_the_message_is_cut() {
+    for cut in 0..CHUNKED.len() {
+        let mut server = Server::new();
+        server.inbox.fill(&CHUNKED[..cut]);
+        assert!(server.turn(None).1.is_none(), "{cut}");
+        server.inbox.fill(&CHUNKED[cut..]);
+        let job = server.turn(None).1.unwrap();
+        assert!(matches!(server.turn(None).0, Pause::Caller(Wait::Job)));
+        assert!(server.turn(Some(job.run())).2);
+        assert_eq!(server.log, ["hello, and trailers", "x=1"], "{cut}");
+        assert!(server.outbox.ready().starts_with(b"HTTP/1.1 204 "));
+    }
+}
+
+#[test]
+fn a_result_is_taken_as_long_as_its_body_is_wanted() {
+    let whole = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+    let last = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+    for (act, wanted, said) in [
+        ("discard", false, ""),
+        ("answer", false, "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("abort", false, ""),
+        ("drain", true, last),
+        ("end", true, whole),
+    ] {
+        let mut server = Server::new();
+        server.inbox.fill(&post(&gzip(b"hello")));
+        let job = server.turn(None).1.unwrap();
+        let id = server.id.unwrap();
+        match act {
+            "drain" => server.connection.drain(),
+            "end" => server.inbox.end(),
+            _ => {
+                let mut turn = server.connection.turn(Instant::ZERO, &mut server.inbox, &mut server.outbox).unwrap();
+                let mut reply = turn.reply(id).unwrap();
+                match act {
+                    "discard" => reply.discard(),
+                    "answer" => drop(reply.respond(204, &[], Content::Whole(b"")).unwrap()),
+                    _ => reply.abort(),
+                }
+                while turn.next().is_some() {}
+                let _ = turn.finish();
+            }
+        }
+        assert_eq!(server.turn(Some(job.run())).2, wanted, "{act}");
+        assert_eq!(std::str::from_utf8(server.outbox.ready()), Ok(said), "{act}");
+        assert!(server.log.is_empty(), "{act}: {:?}", server.log);
     }
 }
