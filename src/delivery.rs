@@ -156,13 +156,20 @@ impl Delivery {
         }
         self.job = JobAt::Out;
         self.generation = self.generation.wrapping_add(1);
-        let max = usize::try_from(whole_cap(max, limits, 0).0).unwrap_or(usize::MAX);
-        Some(Job::new(id, self.generation, self.coding, core::mem::take(&mut self.gather), limits, max))
+        let (cap, over) = whole_cap(max, limits, 0);
+        let (max, coded) = (usize::try_from(cap).unwrap_or(usize::MAX), core::mem::take(&mut self.gather));
+        // In the decoded body, as without a job.
+        Some(Job::new(id, self.generation, self.coding, coded, limits, max).or_else(over.shifted(cap)))
+    }
+
+    /// It is the job of this body.
+    pub(crate) fn waits_for(&self, done: &Done) -> bool {
+        matches!(self.job, JobAt::Out) && done.generation == self.generation
     }
 
     /// A job came back; false if nobody waits for it any more.
     pub(crate) fn put_job(&mut self, done: Done) -> bool {
-        let waited = matches!(self.job, JobAt::Out) && done.generation == self.generation;
+        let waited = self.waits_for(&done);
         if waited {
             self.job = JobAt::Back(done.result);
         }

@@ -84,7 +84,7 @@ impl Request<'_> {
     /// whatever its parameters, `text/*` all of them, `*/*` everything. If none fits, the request is answered: 415, with an
     /// `Accept` that says what is taken (RFC 9110 §15.5.16, §12.5.1), and nothing is left to do.
     ///
-    /// No Content-Type, and no content, count as `application/octet-stream` (RFC 9110 §8.3). A Content-Type that cannot be read
+    /// No Content-Type counts as `application/octet-stream` (RFC 9110 §8.3), and so with no content. A Content-Type that cannot be read
     /// fits nothing, and so does one whose charset is neither UTF-8 nor ASCII.
     ///
     /// ```

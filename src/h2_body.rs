@@ -415,7 +415,12 @@ impl Turn<'_> {
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         let Some(stream) = streams.by_slot(slot) else { return Step::Again };
         if is_by_job(stream) {
-            return self.gather(slot, from, len, ends, limits.get(Limit::GatherBytes));
+            let (number, cap) = (stream.number, limits.get(Limit::GatherBytes));
+            // How much comes out of it only the job will know; no pool ever has room for what goes in.
+            if stream.declared.unwrap_or(0).max(stream.content) > cap {
+                return self.refuse(number, Violation::over(Rule::BodyOverGather, self.core.offset, limits));
+            }
+            return self.gather(slot, from, len, ends, cap);
         }
         let input = match from {
             From::Inbox => self.inbox.plain().get(..len),
@@ -555,7 +560,7 @@ impl Turn<'_> {
     fn rest_of_decoder(&mut self, slot: u16, mode: Mode) -> Option<Option<Step>> {
         let limits = self.config.limits();
         let (h2, streams) = self.core.h2()?;
-        let (stream, ledger) = streams.with_ledger_at(slot)?;
+        let stream = streams.by_slot(slot)?;
         let number = stream.number;
         let intake = h2.intakes.get_mut(usize::from(slot))?;
         if is_by_job(stream) {
@@ -566,13 +571,6 @@ impl Turn<'_> {
                     Some(None)
                 }
                 JobAt::Back(Ok(bytes)) => {
-                    // Its bytes take the place of the coded ones in the pool.
-                    ledger.ungather(core::mem::take(&mut intake.pooled));
-                    if !ledger.gather(bytes.len() as u64, limits.get(Limit::GatherBytes)) {
-                        let at = self.core.offset;
-                        return Some(Some(self.refuse(number, Violation::over(Rule::GatherPool, at, limits))));
-                    }
-                    intake.pooled = bytes.len() as u64;
                     intake.delivery.gather = bytes;
                     None
                 }
@@ -611,12 +609,25 @@ impl Turn<'_> {
         h2.intakes.get_mut(usize::from(slot))?.delivery.take_job(id, max, limits)
     }
 
-    /// A job's result is back.
-    pub(crate) fn done_h2(&mut self, done: crate::decode::job::Done) -> bool {
+    /// A job's result is back. From here on its bytes take the place of the coded ones in the pool: of many that come back before
+    /// any is handed out, each is counted.
+    pub(crate) fn done_h2(&mut self, mut done: crate::decode::job::Done) -> bool {
+        let (limits, at) = (self.config.limits(), self.core.offset);
         let Some((h2, streams)) = self.core.h2() else { return false };
         let number = u32::try_from(done.id).unwrap_or(0);
         let Some(slot) = streams.slot_of(number) else { return false };
         streams.touch(slot);
-        h2.intakes.get_mut(usize::from(slot)).is_some_and(|intake| intake.delivery.put_job(done))
+        let Some((_, ledger)) = streams.with_ledger_at(slot) else { return false };
+        let Some(intake) = h2.intakes.get_mut(usize::from(slot)) else { return false };
+        if !intake.delivery.waits_for(&done) {
+            return false;
+        }
+        ledger.ungather(core::mem::take(&mut intake.pooled));
+        let length = done.result.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        match ledger.gather(length, limits.get(Limit::GatherBytes)) {
+            true => intake.pooled = length,
+            false => done.result = Err(Violation::over(Rule::GatherPool, at, limits)),
+        }
+        intake.delivery.put_job(done)
     }
 }

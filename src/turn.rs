@@ -160,7 +160,8 @@ impl<'t> Turn<'t> {
         self.pause = None;
     }
 
-    /// The job that [`Wait::Job`] waits for: a coded body, whole, to be decoded anywhere. It is handed out once.
+    /// The job that [`Wait::Job`] waits for: a body, whole, to be decoded and checked anywhere. It is handed out once. In HTTP/2 there
+    /// may be one for each stream.
     #[cfg(feature = "alloc")]
     pub fn job(&mut self) -> Option<crate::decode::job::Job> {
         if matches!(self.core.engine, Engine::H2(_)) {
@@ -171,7 +172,8 @@ impl<'t> Turn<'t> {
         self.core.delivery.take_job(id, max, self.config.limits())
     }
 
-    /// Brings a job's result back. False: its exchange is gone, the result is dropped.
+    /// Brings a job's result back. False: its exchange is gone, the result is dropped. What is back and not handed out yet counts as
+    /// gathered: a result for which [`Limit::GatherBytes`] leaves no room beside the others ends its stream with 503.
     #[cfg(feature = "alloc")]
     pub fn done(&mut self, done: crate::decode::job::Done) -> bool {
         let current = self.core.current().map(|x| x.shared.id);

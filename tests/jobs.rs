@@ -6,22 +6,34 @@ use std::io::Write;
 use std::sync::Arc;
 use vestibule::decode::job::{Done, Job};
 use vestibule::decode::json;
-use vestibule::{Config, Connection, Content, Event, Expect, Inbox, Instant, Limits, Outbox, Pause, Wait};
+use vestibule::{
+    Config, Connection, Content, Event, Expect, Id, Inbox, Instant, Limits, Outbox, Pause, Violation, Wait,
+};
 
 struct Server {
     connection: Connection<Arc<Config>>,
     inbox: Inbox<Vec<u8>>,
     outbox: Outbox<Vec<u8>>,
     log: Vec<String>,
+    expect: Expect,
+    fault: Option<Violation>,
+    id: Option<Id>,
 }
 
 impl Server {
     fn new() -> Server {
+        Server::with(Limits::DEFAULT)
+    }
+
+    fn with(limits: Limits) -> Server {
         Server {
-            connection: Connection::new(Arc::new(Config::new(Limits::DEFAULT)), Instant::ZERO),
+            connection: Connection::new(Arc::new(Config::new(limits)), Instant::ZERO),
             inbox: Inbox::new(vec![0; 65_536]),
             outbox: Outbox::new(vec![0; 65_536]),
             log: vec![],
+            expect: Expect::WholeByJob { max: 100_000 },
+            fault: None,
+            id: None,
         }
     }
 
@@ -31,16 +43,27 @@ impl Server {
         while let Some(event) = turn.next() {
             match event {
                 Event::Request(mut q) => {
-                    q.reply.expect(Expect::WholeByJob { max: 100_000 });
+                    self.id = Some(q.reply.id());
+                    q.reply.expect(self.expect);
                 }
                 Event::Body(mut b) => {
-                    assert!(b.whole && b.last);
-                    b.reply.respond(200, &[], Content::Whole(b.bytes)).unwrap();
+                    assert!(b.whole);
+                    match b.last {
+                        true => drop(b.reply.respond(200, &[], Content::Whole(b.bytes)).unwrap()),
+                        false => self.log.push(format!("{}, and trailers", b.bytes.escape_ascii())),
+                    }
+                }
+                Event::Trailers(mut trailers) => {
+                    self.log.push(format!("x={}", trailers.fields.text("x").unwrap()));
+                    trailers.reply.respond(204, &[], Content::Whole(b"")).unwrap();
                 }
                 Event::Aborted { why, .. } => {
                     self.log.push(format!("aborted {}", why.map_or("by the peer", |v| v.name())))
                 }
-                Event::Fault(v) => self.log.push(format!("fault {}", v.name())),
+                Event::Fault(v) => {
+                    self.log.push(format!("fault {}", v.name()));
+                    self.fault = Some(v);
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -206,4 +229,148 @@ fn the_result_for_a_stream_that_was_reset_is_dropped_and_its_bytes_are_free() {
     assert!(server.connection.retained_bytes() <= before);
     server.connection.shed();
     assert!(server.connection.retained_bytes() <= before);
+}
+
+/// Bytes that gzip makes some sixty times shorter, which no cap of the ratio forbids.
+fn sparse(length: usize) -> Vec<u8> {
+    (0..length as u32).map(|n| if n % 64 == 0 { (n.wrapping_mul(2_654_435_761) >> 24) as u8 } else { 0 }).collect()
+}
+
+/// HTTP/2: as many streams as that, with a body each, of a coding or none.
+fn crowd(streams: u32, coding: &[u8], body: &[u8]) -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    };
+    let mut wire = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    wire.extend(frame(4, 0, 0, b""));
+    for stream in (0..streams).map(|n| 2 * n + 1) {
+        // POST, http, /, :authority a, content-encoding: as literals without a table (RFC 7541 §6.2.2).
+        let mut block = vec![0x83, 0x86, 0x84, 0x01, 1, b'a', 0x0f, 0x0b, coding.len() as u8];
+        block.extend(coding);
+        wire.extend(frame(1, 4, stream, &block));
+        let mut parts = body.chunks(16_384).peekable();
+        while let Some(part) = parts.next() {
+            wire.extend(frame(0, u8::from(parts.peek().is_none()), stream, part));
+        }
+    }
+    wire
+}
+
+#[test]
+fn results_that_are_back_count_in_the_pool_that_they_are_taken_from() {
+    let mut server = Server::new();
+    server.inbox.fill(&crowd(30, b"gzip", &gzip(&sparse(100_000))));
+    let mut jobs = Vec::new();
+    while let (_, Some(job), _) = server.turn(None) {
+        jobs.push(job);
+    }
+    assert_eq!(jobs.len(), 30);
+    let mut turn = server.connection.turn(Instant::ZERO, &mut server.inbox, &mut server.outbox).unwrap();
+    for job in jobs {
+        let done = job.run();
+        assert!(done.result.is_ok() && turn.done(done));
+    }
+    let _ = turn.finish();
+    let most = Limits::DEFAULT.get(vestibule::Limit::GatherBytes) as usize;
+    assert!(server.connection.retained_bytes() < 2 * most, "{}", server.connection.retained_bytes());
+    while server.turn(None).0 == Pause::Yield {}
+    let refused = server.log.iter().filter(|line| *line == "aborted GatherPool").count();
+    assert_eq!((refused, server.log.len()), (20, 20), "for ten there was room");
+}
+
+#[test]
+fn a_coded_body_that_is_too_long_for_a_job_is_the_same_fault_in_both_versions() {
+    let body = vec![0; (1 << 20) + 1];
+    let limits = Limits::DEFAULT.with(vestibule::Limit::BodyBytes, 2 << 20).unwrap();
+    let mut one = Server::with(limits.clone());
+    let wire = post(&body);
+    for piece in wire.chunks(30_000) {
+        one.inbox.fill(piece);
+        let _ = one.turn(None);
+    }
+    assert_eq!(one.log, ["aborted BodyOverGather", "fault BodyOverGather"]);
+    let mut two = Server::with(limits);
+    for piece in crowd(1, b"gzip", &body).chunks(30_000) {
+        two.inbox.fill(piece);
+        let _ = two.turn(None);
+        let n = two.outbox.ready().len();
+        two.outbox.wrote(n);
+    }
+    assert_eq!(two.log, ["aborted BodyOverGather"]);
+}
+
+#[test]
+fn what_comes_out_of_a_body_is_too_much_by_the_same_rule_here_and_in_a_job() {
+    for (max, rule) in [(1_000, "BodyOverHandler"), (4 << 20, "BodyOverGather")] {
+        let faults = [Expect::Whole { max }, Expect::WholeByJob { max }].map(|expect| {
+            let mut server = Server { expect, ..Server::new() };
+            server.inbox.fill(&post(&gzip(&sparse(2 << 20))));
+            let mut job = server.turn(None).1;
+            while let Some(ready) = job.take() {
+                job = server.turn(Some(ready.run())).1;
+            }
+            (server.log, server.fault.map(|fault| (fault.at, fault.value)))
+        });
+        assert_eq!(faults[0], faults[1]);
+        assert_eq!(faults[0].0, [format!("aborted {rule}"), format!("fault {rule}")]);
+    }
+}
+
+/// HTTP/1.1, in chunks, with trailers.
+const CHUNKED: &[u8] =
+    b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx: 1\r\n\r\n";
+
+#[test]
+fn trailers_wait_for_the_job_of_their_body_wherever_the_message_is_cut() {
+    for cut in 0..CHUNKED.len() {
+        let mut server = Server::new();
+        server.inbox.fill(&CHUNKED[..cut]);
+        assert!(server.turn(None).1.is_none(), "{cut}");
+        server.inbox.fill(&CHUNKED[cut..]);
+        let job = server.turn(None).1.unwrap();
+        assert!(matches!(server.turn(None).0, Pause::Caller(Wait::Job)));
+        assert!(server.turn(Some(job.run())).2);
+        assert_eq!(server.log, ["hello, and trailers", "x=1"], "{cut}");
+        assert!(server.outbox.ready().starts_with(b"HTTP/1.1 204 "));
+    }
+}
+
+#[test]
+fn a_result_is_taken_as_long_as_its_body_is_wanted() {
+    let whole = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+    let last = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+    for (act, wanted, said) in [
+        ("discard", false, ""),
+        ("answer", false, "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("abort", false, ""),
+        ("drain", true, last),
+        ("end", true, whole),
+    ] {
+        let mut server = Server::new();
+        server.inbox.fill(&post(&gzip(b"hello")));
+        let job = server.turn(None).1.unwrap();
+        let id = server.id.unwrap();
+        match act {
+            "drain" => server.connection.drain(),
+            "end" => server.inbox.end(),
+            _ => {
+                let mut turn = server.connection.turn(Instant::ZERO, &mut server.inbox, &mut server.outbox).unwrap();
+                let mut reply = turn.reply(id).unwrap();
+                match act {
+                    "discard" => reply.discard(),
+                    "answer" => drop(reply.respond(204, &[], Content::Whole(b"")).unwrap()),
+                    _ => reply.abort(),
+                }
+                while turn.next().is_some() {}
+                let _ = turn.finish();
+            }
+        }
+        assert_eq!(server.turn(Some(job.run())).2, wanted, "{act}");
+        assert_eq!(std::str::from_utf8(server.outbox.ready()), Ok(said), "{act}");
+        assert!(server.log.is_empty(), "{act}: {:?}", server.log);
+    }
 }

@@ -31,6 +31,8 @@ pub struct Job {
     coded: Vec<u8>,
     limits: Limits,
     max: usize,
+    /// The rule that a longer one breaks.
+    over: Violation,
 }
 
 /// A job that was run.
@@ -49,7 +51,13 @@ pub struct Done {
 impl Job {
     /// A job that takes `coding` off `coded` and gives at most `max` bytes, inside what `limits` say about decoding.
     pub fn new(id: u64, generation: u32, coding: Coding, coded: Vec<u8>, limits: &Limits, max: usize) -> Job {
-        Job { id, generation, coding, coded, limits: limits.clone(), max }
+        let over = Violation { value: max as u64, ..Violation::new(Rule::BodyOverHandler, max as u64) };
+        Job { id, generation, coding, coded, limits: limits.clone(), max, over }
+    }
+
+    /// The same, with another rule that a longer body breaks.
+    pub(crate) fn or_else(self, over: Violation) -> Job {
+        Job { over, ..self }
     }
 
     /// Bytes that it holds while it waits.
@@ -65,9 +73,9 @@ impl Job {
     /// Does the work, with a decoder of its own. A body without a coding is handed back as it is.
     pub fn run(self) -> Done {
         if self.coding == Coding::Identity {
-            let Job { id, generation, coded, max, .. } = self;
+            let Job { id, generation, coded, max, over, .. } = self;
             return match coded.len() > max {
-                true => Done { id, generation, result: Err(Violation::new(Rule::BodyOverHandler, max as u64)), coded },
+                true => Done { id, generation, result: Err(over), coded },
                 false => Done { id, generation, result: Ok(coded), coded: Vec::new() },
             };
         }
@@ -88,7 +96,7 @@ impl Job {
             return self.run();
         }
         decoder.reset(self.coding);
-        let result = gather(decoder, &self.limits, &self.coded, self.max);
+        let result = self.gather(decoder);
         // Large windows go with their bodies, here as on the connection (M-7).
         decoder.rest();
         Done { id: self.id, generation: self.generation, result, coded: self.coded }
@@ -114,27 +122,27 @@ impl Job {
         }
         done
     }
-}
 
-fn gather(decoder: &mut Decoder, limits: &Limits, coded: &[u8], max: usize) -> Result<Vec<u8>, Violation> {
-    let cap = usize::try_from(limits.get(Limit::DecodedBytes)).unwrap_or(usize::MAX).min(max);
-    let (mut rest, mut out) = (coded, Vec::new());
-    loop {
-        // At the cap one more byte is asked for: not to have it, but to know whether there is one.
-        let step = decoder.step(limits, rest, cap.saturating_sub(out.len()).max(1))?;
-        let bytes = decoder.window(step.produced);
-        rest = rest.get(step.consumed..).unwrap_or_default();
-        if bytes.is_empty() && rest.is_empty() {
-            if decoder.finish() {
-                continue;
+    fn gather(&self, decoder: &mut Decoder) -> Result<Vec<u8>, Violation> {
+        let cap = self.limits.size(Limit::DecodedBytes).min(self.max);
+        let (mut rest, mut out) = (self.coded.as_slice(), Vec::new());
+        loop {
+            // At the cap one more byte is asked for: not to have it, but to know whether there is one.
+            let step = decoder.step(&self.limits, rest, cap.saturating_sub(out.len()).max(1))?;
+            let bytes = decoder.window(step.produced);
+            rest = rest.get(step.consumed..).unwrap_or_default();
+            if bytes.is_empty() && rest.is_empty() {
+                if decoder.finish() {
+                    continue;
+                }
+                decoder.end()?;
+                return Ok(out);
             }
-            decoder.end()?;
-            return Ok(out);
+            if out.len() + bytes.len() > self.max {
+                return Err(self.over);
+            }
+            append(&mut out, bytes, cap as u64)?;
         }
-        if out.len() + bytes.len() > max {
-            return Err(Violation::new(Rule::BodyOverHandler, max as u64));
-        }
-        append(&mut out, bytes, cap as u64)?;
     }
 }
 
@@ -155,8 +163,10 @@ mod tests {
     fn the_handlers_cap_is_exact() {
         assert_eq!(run(ABC, 4), Ok(b"abc".to_vec()));
         assert_eq!(run(ABC, 3), Ok(b"abc".to_vec()));
-        assert_eq!(run(ABC, 2), Err(Violation::new(Rule::BodyOverHandler, 2)));
-        assert_eq!(run(ABC, 0), Err(Violation::new(Rule::BodyOverHandler, 0)));
+        for max in [2, 0] {
+            let over = Violation { value: max as u64, ..Violation::new(Rule::BodyOverHandler, max as u64) };
+            assert_eq!(run(ABC, max), Err(over));
+        }
     }
 
     #[test]

@@ -197,7 +197,7 @@ This page came to you over its six stages:</p>
 <li><b>Read</b>: bytes land in one buffer; heads, bodies and readers that are too slow are given up.</li>
 <li><b>Decrypt</b>: TLS 1.3 records are opened in the place where they lie.</li>
 <li><b>Parse</b>: HTTP/1.1 and HTTP/2, strictly; a broken rule is named and answered once.</li>
-<li><b>Decode</b>: gzip and deflate under caps, UTF-8, JSON, forms and uploads.</li>
+<li><b>Decode</b>: gzip, deflate, brotli and zstd under caps; UTF-8, JSON, forms, uploads, Protobuf and gRPC.</li>
 <li><b>Process</b>: these routes: <code>/hello</code>, <code>/inspect</code>, <code>/echo</code>, <code>/bytes/N</code>,
 and <a href="/upload"><code>/upload</code></a>, a form for files.</li>
 </ol>

@@ -67,6 +67,8 @@ struct Visit {
     act: Act,
     /// What the last `respond` or `write` did not take, or what of an echo is held.
     rest: Vec<u8>,
+    /// So many bytes of it are written: fewer than half, so that little is moved for little that is taken.
+    gone: usize,
     /// The response is complete.
     over: bool,
     entry: Entry,
@@ -96,6 +98,7 @@ impl Visitor {
             id: reply.id(),
             act: Act::Answered,
             rest: std::mem::take(&mut self.spare),
+            gone: 0,
             over: false,
             entry: Entry::new(&head, tls.as_ref()),
         };
@@ -326,8 +329,11 @@ impl Visit {
             self.over = true;
             return reply.finish();
         }
-        let n = reply.write(&self.rest)?;
-        self.rest.drain(..n);
+        let n = reply.write(self.rest.get(self.gone..).unwrap_or_default())?;
+        self.gone += n;
+        if self.gone >= self.rest.len() / 2 {
+            self.rest.drain(..std::mem::take(&mut self.gone));
+        }
         let Act::Echo { complete, .. } = self.act else {
             self.over = self.rest.is_empty(); // a whole answer needs no other end
             return Ok(());
@@ -381,4 +387,62 @@ fn echo_fields(content_type: Option<&String>) -> Vec<(&'static str, &str)> {
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if digits { text.parse().ok().filter(|n| *n <= MOST) } else { None }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+    use vestibule::{Config, Connection, Inbox, Limits, Outbox, Pause};
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// Who opens a window byte by byte makes each byte cost what it costs, not the whole of an answer.
+    #[test]
+    fn a_long_answer_in_small_steps_costs_no_more_than_its_length() {
+        let site = Arc::new(Site::new(Limits::DEFAULT));
+        let mut visitor = Visitor::new(site, ([127, 0, 0, 1], 1).into());
+        let now = vestibule::Instant::ZERO;
+        let mut connection = Connection::new(Arc::new(Config::new(Limits::DEFAULT)), now);
+        let (mut inbox, mut outbox) = (Inbox::new(vec![0; 65_536]), Outbox::new(vec![0; 65_536]));
+        let mut said = 0;
+        let mut say = |wire: &[u8]| {
+            for piece in wire.chunks(16_000) {
+                inbox.fill(piece);
+                loop {
+                    let mut turn = connection.turn(now, &mut inbox, &mut outbox).unwrap();
+                    while let Some(event) = turn.next() {
+                        visitor.event(event).unwrap();
+                    }
+                    let pause = turn.finish();
+                    said += outbox.ready().len();
+                    let n = outbox.ready().len();
+                    outbox.wrote(n);
+                    if matches!(pause, Pause::Input { .. } | Pause::Closed) {
+                        assert!(matches!(pause, Pause::Input { .. }));
+                        break;
+                    }
+                }
+            }
+            said
+        };
+        // POST /inspect, and 1 MiB of control characters: six times as much in JSON.
+        let mut block = vec![0x83, 0x86, 0x41, 1, b'a', 0x44, 8];
+        block.extend(b"/inspect");
+        say(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, b""), &frame(1, 4, 1, &block)].concat());
+        for n in (0..64).rev() {
+            say(&frame(0, u8::from(n == 0), 1, &[1; 16_384]));
+        }
+        let before = say(&frame(8, 0, 0, &1_000_000u32.to_be_bytes()));
+        let begun = Instant::now();
+        for _ in 0..5_000 {
+            say(&frame(8, 0, 1, &1u32.to_be_bytes()));
+        }
+        assert!(say(b"") - before >= 5_000, "{}", say(b"") - before);
+        assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+    }
 }

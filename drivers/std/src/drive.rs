@@ -210,7 +210,8 @@ impl Drive<'_> {
                 self.open.note(id, &mut turn);
             }
         }
-        while let Some(job) = turn.job() {
+        // One at a time: its result leaves its room to the next one's before that is run.
+        if let Some(job) = turn.job() {
             turn.done(job.run());
         }
         let unanswered = turn.unanswered();

@@ -57,9 +57,16 @@ impl<'a> Iterator for Pairs<'a> {
     }
 }
 
-/// The name of the pair that begins at `at`, in a form whose pairs are known to be good.
+/// The name of the pair that begins at `at`, in a form whose pairs are known to be good. Its value is not looked at.
 pub(super) fn name_at(form: &[u8], at: usize) -> Text<'_> {
-    Text(until(until(form.get(at..).unwrap_or_default(), b'&'), b'='))
+    let rest = form.get(at..).unwrap_or_default();
+    Text(rest.split(|b| matches!(b, b'&' | b'=')).next().unwrap_or_default())
+}
+
+/// The bytes of that name. No more is looked at than is taken: to compare two costs what they have in common.
+pub(super) fn name_bytes(form: &[u8], at: usize) -> impl Iterator<Item = u8> + '_ {
+    let mut bytes = Decoded { raw: form.get(at..).unwrap_or_default() };
+    core::iter::from_fn(move || if matches!(bytes.raw, [b'&' | b'=', ..]) { None } else { bytes.next() })
 }
 
 /// Its value.

@@ -8,7 +8,7 @@ use core::cmp::Ordering;
 use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::pairs::{Pairs, Text, name_at, pairs, value_at};
+use super::pairs::{Pairs, Text, name_at, name_bytes, pairs, value_at};
 use crate::base::{Limit, Limits, Rule, Violation};
 
 /// Where a pair begins.
@@ -29,9 +29,11 @@ pub(super) fn value<'a, T: de::Deserialize<'a>>(
                 return Err(Violation::over(Rule::FormTooManyFields, at as u64, limits));
             }
             fields += 1;
-            let (name, value) = pair?;
-            within(name, at, limits, Limit::FormNameBytes, Rule::FormNameTooLong)?;
-            within(value, at + name.raw().len() + 1, limits, Limit::FormValueBytes, Rule::FormValueTooLong)?;
+            // What is wrong first is told, as who reads in pieces has it.
+            let long = within(form, at, limits).err();
+            if let Some(first) = [long, pair.err()].into_iter().flatten().min_by_key(|bad| bad.at) {
+                return Err(first);
+            }
             let (Some(note), Ok(start)) = (notes.get_mut(count), u32::try_from(at)) else {
                 return Err(over_memory(at, capacity));
             };
@@ -58,11 +60,18 @@ fn place(note: Note) -> usize {
 }
 
 fn by_name(form: &[u8], a: Note, b: Note) -> Ordering {
-    name_at(form, place(a)).bytes().cmp(name_at(form, place(b)).bytes())
+    name_bytes(form, place(a)).cmp(name_bytes(form, place(b)))
+}
+
+/// The pair that begins at `at` is no longer than the limits say, as far as it is good.
+fn within(form: &[u8], at: usize, limits: &Limits) -> Result<(), Violation> {
+    let (name, value) = (name_at(form, at), value_at(form, at));
+    text_within(name, at, limits, Limit::FormNameBytes, Rule::FormNameTooLong)?;
+    text_within(value, at + name.raw().len() + 1, limits, Limit::FormValueBytes, Rule::FormValueTooLong)
 }
 
 /// The rule, if `text`, which begins at `at`, is longer than the limit says: at the byte or the escape beyond it.
-fn within(text: Text<'_>, at: usize, limits: &Limits, limit: Limit, rule: Rule) -> Result<(), Violation> {
+fn text_within(text: Text<'_>, at: usize, limits: &Limits, limit: Limit, rule: Rule) -> Result<(), Violation> {
     let most = limits.size(limit);
     if text.raw().len() <= most {
         return Ok(());
