@@ -44,13 +44,15 @@ pub(crate) struct Effort {
     pub(crate) smoke: bool,
     pub(crate) rounds: usize,
     pub(crate) valgrind: bool,
+    /// Where the group stands in the list of families.
+    pub(crate) family: usize,
 }
 
 impl Effort {
     pub(crate) fn of_environment() -> Effort {
         let smoke = std::env::var_os("VESTIBULE_BENCH_SMOKE").is_some_and(|v| !v.is_empty() && v != "0");
         let valgrind = Command::new("valgrind").arg("--version").output().is_ok_and(|o| o.status.success());
-        Effort { smoke, rounds: if smoke { 3 } else { 31 }, valgrind }
+        Effort { smoke, rounds: if smoke { 3 } else { 31 }, valgrind, family: 0 }
     }
 
     fn count(self, group: &Group) -> usize {
@@ -126,7 +128,7 @@ fn instructions(group: &Group, case: &Case, effort: Effort) -> Option<f64> {
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
             .args(["--collect-atstart=no", "--toggle-collect=*measured_region*"])
             .arg(std::env::current_exe().ok()?)
-            .args(["--count", group.name, case.name, &count.to_string()])
+            .args(["--count", &effort.family.to_string(), group.name, case.name, &count.to_string()])
             .output()
             .ok()?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
