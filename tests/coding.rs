@@ -895,3 +895,26 @@ fn a_last_block_that_leaves_its_frame_too_short_gives_nothing_in_any_cut() {
         }
     }
 }
+
+// What does not get smaller is one long insertion: it is taken in pieces, not byte by byte.
+#[cfg(feature = "br")]
+#[test]
+fn long_insertions_of_brotli_take_few_steps() {
+    let mut seed = Seed(31);
+    let plain: Vec<u8> = (0..400_000).map(|_| b'0' + seed.next(64) as u8).collect();
+    for level in [0, 1, 2, 4, 5, 9] {
+        let coded = brotli(&plain, level);
+        let (mut decoder, mut rest, mut out, mut steps) =
+            (Decoder::new(Coding::Brotli).unwrap(), &coded[..], Vec::new(), 0);
+        loop {
+            let step = decoder.step(&Limits::DEFAULT, rest, usize::MAX).unwrap();
+            out.extend_from_slice(decoder.window(step.produced));
+            rest = &rest[step.consumed..];
+            steps += 1;
+            if rest.is_empty() && step.produced.is_empty() && !decoder.finish() {
+                break;
+            }
+        }
+        assert!(out == plain && steps < coded.len() / 16, "level {level}: {steps} steps for {} bytes", coded.len());
+    }
+}

@@ -13,11 +13,14 @@ use vestibule_std::{BindError, Server, What};
 
 /// What a body may be, coded and decoded, and a file in it. Only `/upload` takes that much, and it keeps none of it.
 const BODY: u64 = 1 << 30;
+/// What the decoders of a connection may hold: brotli's tool asks for a window of 16 MiB where a file is that large.
+const DECODERS: u64 = 40 << 20;
 
 pub(crate) fn run(options: &Serve) -> Result<(), String> {
     let limits = Limits::DEFAULT;
     let raised = [Limit::BodyBytes, Limit::DecodedBytes, Limit::PartFileBytes];
     let limits = raised.into_iter().try_fold(limits, |limits, limit| limits.with(limit, BODY));
+    let limits = limits.and_then(|limits| limits.with(Limit::DecoderPoolBytes, DECODERS));
     let limits = limits.map_err(|error| error.to_string())?;
     let mut tls = match &options.pem {
         Some((cert, key)) => {

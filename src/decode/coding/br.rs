@@ -46,6 +46,10 @@ pub(super) struct Brotli {
     size: usize,
     /// Where the piece begins in the body.
     start: u64,
+    /// Where the content of the meta-block ends, as far as is known.
+    end: u64,
+    /// For so many bytes that may not be all of its length.
+    unsure: u8,
     /// The library has stopped for its output to be taken: it goes on without more input.
     more: bool,
     done: bool,
@@ -71,6 +75,8 @@ impl Brotli {
             len: 0,
             size: 1,
             start: 0,
+            end: 0,
+            unsure: 4,
             more: false,
             done: false,
             fault: None,
@@ -80,7 +86,8 @@ impl Brotli {
 
     /// Another stream, in the same memory.
     pub(super) fn reset(&mut self) {
-        (self.at, self.len, self.size, self.start) = (0, 0, 1, 0);
+        (self.at, self.len, self.size) = (0, 0, 1);
+        (self.start, self.end, self.unsure) = (0, 0, 4);
         (self.more, self.done, self.fault, self.begun) = (false, false, None, false);
         let (bytes, words, codes) = purses(&mut self.state);
         // The old one has nothing left to free.
@@ -159,12 +166,26 @@ impl Brotli {
     }
 
     /// The size of the piece that begins here; see [`Brotli`].
-    fn piece(&self, here: usize, careful: bool) -> usize {
+    fn piece(&mut self, here: usize, careful: bool) -> usize {
         let left = usize::try_from(self.state.meta_block_remaining_len).unwrap_or(0);
+        // What a command inserts is taken off when it begins, though its literals are still to come. What was decoded and what is
+        // left add up to where the meta-block ends when no command is under way, and to less when one is.
+        let turns = self.state.rb_roundtrips.saturating_mul(u64::try_from(self.state.ringbuffer_size).unwrap_or(0));
+        let decoded = turns.saturating_add(u64::try_from(self.state.pos).unwrap_or(0));
+        if self.state.is_metadata == 0 {
+            self.end = self.end.max(decoded.saturating_add(left as u64));
+        }
+        let mut to_come = usize::try_from(self.end.saturating_sub(decoded)).unwrap_or(usize::MAX);
+        // Of a length, 24 bits at most, the first four were seen: the others lie in the next bytes.
+        match (to_come, self.unsure) {
+            (0, _) => self.unsure = 4,
+            (_, 0) => {}
+            (_, n) => (self.unsure, to_come) = (n - 1, 0),
+        }
         match (self.state.is_metadata, self.state.is_uncompressed) {
             // Its sender had all of it when it began the meta-block, and waits for nothing that is in it.
             (0, 0) if self.state.is_last_metablock != 0 => Self::PIECE,
-            (0, 0) => (left / DENSE).clamp(1, Self::PIECE),
+            (0, 0) => (to_come / DENSE).clamp(1, Self::PIECE),
             // Each of these bytes stands for itself, and none can be wrong: it does not matter how many there are.
             (0, _) if !careful => left.min(here).clamp(1, Self::PIECE),
             _ => 1,
