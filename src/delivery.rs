@@ -48,7 +48,7 @@ pub(crate) struct Delivery {
 pub(crate) enum JobAt {
     #[default]
     None,
-    /// The coded body is gathered: to be fetched.
+    /// The body is gathered as it was sent: to be fetched.
     Ready,
     /// With the caller.
     Out,

@@ -1,4 +1,6 @@
 //! HTTP/1.1 on the road: the parser's items, decoded and delivered as the handler wants them, one exchange in flight.
+//!
+//! Slightly long, so that what a body may go through in this version can be read in one place.
 
 use crate::base::{Limit, Rule, Violation};
 use crate::connection::{Core, End, Engine};

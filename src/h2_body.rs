@@ -7,6 +7,8 @@
 //!                  +--> decoder --> window lent, or gathered         coded
 //!                  +--> kept ------> any of these, later             Manual with its hands full; CONNECT without an answer
 //! ```
+//!
+//! Slightly long, so that all ways of this picture stand in one file.
 
 use crate::base::{Limit, Limits, Rule, Span, Violation};
 use crate::decode::coding::Decoder;

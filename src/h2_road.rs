@@ -2,7 +2,7 @@
 //!
 //! A step does the first of these that there is to do: end the last loan, look after a stream that its handler did something
 //! with, go on with a body that is under way, read the next thing from the input, give a response its turn to write. What a body
-//! goes through is in `h2_body.rs`.
+//! goes through is in `h2_body.rs`. Slightly long: the steps read best beside each other, in their order.
 
 use crate::base::{Instant, Limit, Rule, Violation};
 use crate::connection::{Core, Engine};

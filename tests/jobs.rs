@@ -1,4 +1,4 @@
-//! A coded body leaves as a job, is decoded on another thread, and comes back.
+//! A whole body leaves as a job, is decoded and checked on another thread, and comes back.
 #![cfg(feature = "alloc")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
