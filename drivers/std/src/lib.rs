@@ -41,7 +41,7 @@ mod drive;
 mod incident;
 mod pool;
 mod server;
-pub mod tls;
+pub use vestibule_driver::tls;
 mod wire;
 
 pub use incident::{Incident, What};

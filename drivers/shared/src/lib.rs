@@ -1,0 +1,5 @@
+//! What all drivers of `vestibule` share.
+
+#![forbid(unsafe_code)]
+
+pub mod tls;
