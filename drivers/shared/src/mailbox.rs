@@ -80,7 +80,7 @@ mod tests {
         let (mailbox, woken) = (Mailbox::default(), Arc::new(AtomicUsize::new(0)));
         mailbox.post(Mail::Stop);
         let count = woken.clone();
-        mailbox.on_mail(move || drop(count.fetch_add(1, Ordering::Relaxed)));
+        mailbox.on_mail(move || _ = count.fetch_add(1, Ordering::Relaxed));
         for _ in 0..1000 {
             mailbox.post(Mail::Stop);
         }

@@ -162,7 +162,7 @@ mod tests {
         let pool = Pool::start("test", 1, 2, |_| {}).unwrap();
         let (go, gate) = channel::<()>();
         let (out, done) = channel();
-        pool.submit(Box::new(move || drop(gate.recv()))).ok().unwrap();
+        pool.submit(Box::new(move || _ = gate.recv())).ok().unwrap();
         while pool.queued() > 0 {
             thread::yield_now();
         }

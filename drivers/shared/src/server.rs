@@ -130,6 +130,14 @@ impl Listener {
         Ok(self.arrival(socket, from.as_socket(), permit, shared))
     }
 
+    /// Waits until a connection does, but no longer than that.
+    pub fn wait(&self, most: Duration) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        let most = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
+        let _ = poll(&mut fds, Some(&most));
+    }
+
     fn arrival(&self, socket: Socket, from: Option<SocketAddr>, permit: Permit, shared: &Shared) -> Arrival {
         shared.counts.connections.fetch_add(1, Ordering::Relaxed);
         let peer = Peer { addr: from, local: Some(self.port.local), proxy: None, tls: self.port.tls.is_some() };
@@ -297,7 +305,11 @@ impl Shared {
             self.stopping.store(true, Ordering::Relaxed);
         }
         self.wake.notify_all();
-        self.places().iter().for_each(|place| place.mailbox.post(Mail::Stop));
+        for place in &mut *self.places() {
+            place.mailbox.post(Mail::Stop);
+            // A port closes when the last one that listens lets go of it.
+            place.listeners.clear();
+        }
     }
 }
 
@@ -490,22 +502,22 @@ impl<D: Driver> Server<D> {
 
     /// Serves until [`Handle::shutdown`] or a signal; then closes the ports, lets what is in flight come to its end within the
     /// grace, and says what was done. A service that does not return by then is left behind.
-    pub fn run(self) -> Summary {
+    pub fn run(mut self) -> Summary {
         let signals = if self.signals { Signals::watch(&self.handle()) } else { None };
-        let shared = &self.shared;
-        let places = shared.places().len();
+        let places = self.shared.places().len();
         let mut working = 0;
         for index in 0..places {
             working += usize::from(self.start(index));
         }
-        for listener in &self.acceptors {
-            let (listener, shared) = (listener.clone(), shared.clone());
+        for listener in std::mem::take(&mut self.acceptors) {
+            let shared = self.shared.clone();
             let body = move || accept_for_others(&listener, &shared);
             if let Err(error) = thread::Builder::new().name("vestibule-accept".into()).spawn(body) {
                 self.shared.tell(None, What::Thread(error.to_string()));
                 self.shared.stop();
             }
         }
+        let shared = &self.shared;
         while working > 0 && !shared.is_out_of_grace_by(SLACK) {
             let wait = if shared.is_stopping() { Duration::from_millis(50) } else { Duration::from_secs(3600) };
             match self.commands.1.recv_timeout(wait) {
@@ -574,17 +586,10 @@ fn accept_for_others(listener: &Listener, shared: &Arc<Shared>) {
     while !shared.is_stopping() {
         match listener.accept(shared) {
             Ok(arrival) => shared.hand_out(arrival),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for(listener),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.wait(Duration::from_millis(100)),
             Err(_) => shared.sleep(Duration::from_millis(5)),
         }
     }
-}
-
-/// Waits until a connection does, or for a moment.
-fn wait_for(listener: &Listener) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(&listener.socket, PollFlags::IN)];
-    let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 }));
 }
 
 /// The calling thread stays on one processor.

@@ -108,7 +108,10 @@ mod tests {
         assert_eq!((slots.remove(a), slots.remove(a), slots.len()), (Some('a'), None, 1));
         let c = slots.insert_with(|key| if key == a { 'x' } else { 'c' });
         assert_eq!(c.slot(), a.slot());
-        assert_eq!((slots.get_mut(a), slots.get_mut(c).copied(), slots.get_mut(b).copied()), (None, Some('c'), Some('b')));
+        assert_eq!(
+            (slots.get_mut(a).copied(), slots.get_mut(c).copied(), slots.get_mut(b).copied()),
+            (None, Some('c'), Some('b'))
+        );
         assert_eq!(slots.at(c.slot()).map(|(key, entry)| (key, *entry)), Some((c, 'c')));
         assert_eq!(slots.keys().collect::<Vec<_>>(), [c, b]);
         assert_eq!(Key::from_bits(c.to_bits()), c);

@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod threads;
 mod wire;
 mod worker;
 
@@ -57,6 +58,9 @@ impl Driver for Std {
     }
 
     fn work(worker: Worker) -> io::Result<()> {
-        worker::run(worker)
+        match worker.shared.topology() {
+            Topology::Threads => threads::run(worker),
+            _ => worker::run(worker),
+        }
     }
 }

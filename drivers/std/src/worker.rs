@@ -239,7 +239,7 @@ impl Loop {
             self.accept(now);
             self.listening = false;
             self.waiting.clear();
-            for listener in &self.worker.listeners {
+            for listener in self.worker.listeners.drain(..) {
                 let fd = listener.socket.as_raw_fd();
                 let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
             }

@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vestibule::decode::job::Done;
-use vestibule::{Id, Inbox, Instant, Misuse, Outbox, Pause};
+use vestibule::{Id, Inbox, Instant, Misuse, Outbox, Pause, Why};
 
 /// What a driver does next for a connection. Before anything else it writes what `outbox.ready()` holds, as far as it goes, and shuts the
 /// write side down once `outbox.finished()`.
@@ -347,6 +347,21 @@ impl Lane {
         self.served.as_ref().is_some_and(|served| served.connection().is_between())
     }
 
+    /// What the next deadline is about.
+    pub fn why(&self) -> Option<Why> {
+        Some(self.served.as_ref()?.connection().deadline()?.why)
+    }
+
+    /// Requests that have begun.
+    pub fn requests(&self) -> u64 {
+        self.served.as_ref().map_or(0, |served| served.connection().stats().requests)
+    }
+
+    /// HTTP/2 is spoken, and a request has come.
+    pub fn has_streams(&self) -> bool {
+        self.served.as_ref().is_some_and(|served| served.has_streams())
+    }
+
     /// Frees what is only kept for the next request.
     pub fn shed(&mut self) {
         if let Some(served) = &mut self.served {
@@ -402,4 +417,3 @@ impl Shared {
         storages.give_outbox(own.outbox.into_store());
     }
 }
-

@@ -80,6 +80,10 @@ impl Served {
         &self.connection
     }
 
+    pub(crate) fn has_streams(&self) -> bool {
+        self.crew.open.look_at > 0
+    }
+
     pub(crate) fn drain(&mut self) {
         self.connection.drain();
     }
