@@ -87,7 +87,7 @@ impl<'t> Turn<'t> {
         }
         outbox.make_room();
         #[cfg(feature = "tls")]
-        outbox.sealing(core.tls.as_ref().map(|_| SEALING));
+        outbox.sealing(core.tls.as_ref().map(sealing));
         Ok(Turn { config, core, inbox, outbox, units: config.limits().get(Limit::TurnUnits), pause: None })
     }
 
@@ -223,6 +223,10 @@ impl<'t> Turn<'t> {
         if self.handshaking() {
             return self.more(1);
         }
+        #[cfg(feature = "tls")]
+        if self.core.tls.as_ref().is_some_and(Tls::is_worn) {
+            self.core.draining = true; // its keys have no successors (RFC 5246 §6.1)
+        }
         #[cfg(feature = "alloc")]
         if !self.core.settled
             && let Some(step) = self.settle()
@@ -240,9 +244,13 @@ impl<'t> Turn<'t> {
     #[cfg(feature = "alloc")]
     fn settle(&mut self) -> Option<Step> {
         #[cfg(feature = "tls")]
-        if let Some(tls) = &self.core.tls {
+        let of_tls = self.core.tls.as_ref().map(|tls| tls.alpn());
+        #[cfg(not(feature = "tls"))]
+        let of_tls = None;
+        let agreed = self.core.given.as_ref().map(|given| given.lend().alpn).or(of_tls);
+        if let Some(alpn) = agreed {
             self.core.settled = true;
-            if tls.alpn() == Some(b"h2") {
+            if alpn == Some(b"h2") {
                 self.core.begin_h2(self.config.limits());
             }
             return None;
@@ -296,7 +304,12 @@ impl<'t> Turn<'t> {
         if let Some(config) = choice.take() {
             tls.choose(&config);
         }
-        match tls.open(limits, now, self.inbox.raw()) {
+        let handshaking = tls.is_handshaking();
+        let opened = tls.open(limits, now, self.inbox.raw());
+        if handshaking {
+            self.outbox.sealing(Some(sealing(tls)));
+        }
+        match opened {
             Ok(Opened::Need { want }) => {
                 if !self.inbox.at.eof {
                     return self.starved(want);
@@ -575,9 +588,12 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// How the outbox lays out records: known once the handshake is done, and not needed before.
 #[cfg(feature = "tls")]
-const SEALING: crate::read::Sealing =
-    crate::read::Sealing { header: Tls::HEADER as u32, trailer: Tls::TRAILER as u32, fragment: Tls::FRAGMENT as u32 };
+fn sealing(tls: &Tls) -> crate::read::Sealing {
+    let (header, trailer) = (tls.header() as u32, tls.trailer() as u32);
+    crate::read::Sealing { header, trailer, fragment: Tls::FRAGMENT as u32 }
+}
 
 #[cfg(feature = "tls")]
 fn seal(outbox: &mut OutboxMut<'_>, tls: &mut Tls) -> bool {
