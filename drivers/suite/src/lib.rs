@@ -39,7 +39,7 @@ macro_rules! suite {
             ($driver, |builder| builder)
             topologies: single, workers, workers_that_listen_for_themselves, acceptor_round_robin, acceptor_least_loaded, stages,
                 threads;
-            tools: curl_in_each_version_plain_and_over_tls, openssl_in_each_version_of_tls, python_keeps_its_connections,
+            tools: curl_in_each_version_plain_and_over_tls, openssl_with_its_own_choices, python_keeps_its_connections,
                 the_client_of_the_h2_crate;
         }
     };

@@ -101,13 +101,14 @@ impl State {
             }
             State::Bytes { sent, of } => {
                 while *sent < *of {
-                    let piece = pattern((*of - *sent).min(251 * 64) + *sent % 251);
-                    let n = reply.write(&piece[*sent % 251..])?;
+                    let (from, most) = (*sent % 251, (*of - *sent).min(16_384));
+                    let n = reply.write(&pattern(from + most)[from..])?;
                     *sent += n;
-                    if n == 0 {
+                    if n < most {
                         return Ok(false);
                     }
                 }
+                reply.finish()?;
                 Ok(true)
             }
             State::Upload { .. } => Ok(false),

@@ -81,13 +81,13 @@ pub fn curl_in_each_version_plain_and_over_tls<D: Driver>(layout: Layout<D>) {
     }
 }
 
-pub fn openssl_in_each_version_of_tls<D: Driver>(layout: Layout<D>) {
+pub fn openssl_with_its_own_choices<D: Driver>(layout: Layout<D>) {
     let site = Site::new(layout);
     let (certificate, port) = (site.certificate_file(), format!("127.0.0.1:{}", site.port()));
-    for version in ["-tls1_3", "-tls1_2"] {
-        let file = certificate.0.to_str().unwrap();
+    let file = certificate.0.to_str().unwrap();
+    for more in [&["-tls1_3"][..], &["-alpn", "http/1.1"], &["-groups", "P-256"]] {
         let arguments = ["s_client", "-connect", &port, "-servername", "localhost", "-CAfile", file];
-        let arguments = [&arguments[..], &["-verify_return_error", "-quiet", "-no_ign_eof", version]].concat();
+        let arguments = [&arguments[..], &["-verify_return_error", "-quiet", "-no_ign_eof"], more].concat();
         let Some(output) = run("openssl", &arguments, b"GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         else {
             return;
