@@ -10,6 +10,7 @@
 
 mod buffers;
 mod builder;
+mod handler;
 mod incident;
 mod lane;
 mod later;
@@ -25,6 +26,7 @@ mod topology;
 
 pub use buffers::Buffers;
 pub use builder::Builder;
+pub use handler::Handler;
 pub use incident::{Incident, What};
 pub use lane::{How, Lane, Letter, Next};
 pub use later::{Gone, Later, Outlet, Post};
