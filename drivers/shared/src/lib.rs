@@ -1,5 +1,7 @@
 //! What all drivers of `vestibule` share.
 
-#![forbid(unsafe_code)]
-
+pub mod accept;
+pub mod admission;
+pub mod hand_out;
 pub mod tls;
+pub mod trust;
