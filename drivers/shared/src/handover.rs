@@ -16,7 +16,7 @@
 //! there is no moment at which a third server would believe that it is the first.
 
 use crate::doorbell::Doorbell;
-use crate::handover::wire::{Lot, Wire};
+use crate::handover::wire::{Lot, Received, Wire};
 use crate::inherited::Inherited;
 use crate::listen::{Address, ListenError, ListenOptions, Listener, accept};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -86,7 +86,7 @@ pub fn take(path: &Path, patience: Patience) -> io::Result<Option<(Inherited, Ta
     wire.within(patience.exchange);
     wire.send_hello()?;
     wire.receive_hello()?;
-    let (control, lots) = wire.receive_sockets()?;
+    let Received { control, lots } = wire.receive_sockets()?;
 
     let ours = Arc::new(AtomicBool::new(false));
     let address = Address::from(path);

@@ -48,6 +48,13 @@ pub(super) struct Lot<S> {
     pub(super) owns_file: bool,
 }
 
+/// What a successor is given.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) control: (Address, Socket),
+    pub(super) lots: Vec<Lot<Socket>>,
+}
+
 /// One side of the conversation.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -160,7 +167,7 @@ impl Wire {
     }
 
     /// Receives the control socket, and all others. Each of them listens at the address that goes with it.
-    pub(super) fn receive_sockets(&mut self) -> io::Result<((Address, Socket), Vec<Lot<Socket>>)> {
+    pub(super) fn receive_sockets(&mut self) -> io::Result<Received> {
         let mut length = [0; 4];
         self.receive(&mut length)?;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
@@ -188,7 +195,7 @@ impl Wire {
         let mut filled = filled.into_iter();
         let control = filled.next().ok_or_else(|| invalid("no control socket"))?;
         let socket = control.sockets.into_iter().next().ok_or_else(|| invalid("no control socket"))?;
-        Ok(((control.address, socket), filled.collect()))
+        Ok(Received { control: (control.address, socket), lots: filled.collect() })
     }
 
     /// Receives exactly so many descriptors. Whatever comes is owned, so an error closes it.
@@ -295,9 +302,9 @@ mod tests {
         let (control, lots) = (lot(1), [lot(1), lot(130), lot(63)]);
         std::thread::scope(|scope| {
             scope.spawn(|| from.send_sockets(&control, &lots).expect("all of it is taken"));
-            let (first, rest) = to.receive_sockets().expect("all of it comes");
-            assert_eq!(first.0, control.address);
-            let sizes: Vec<_> = rest.iter().map(|lot| (lot.address.clone(), lot.sockets.len())).collect();
+            let received = to.receive_sockets().expect("all of it comes");
+            assert_eq!(received.control.0, control.address);
+            let sizes: Vec<_> = received.lots.iter().map(|lot| (lot.address.clone(), lot.sockets.len())).collect();
             let wanted: Vec<_> = lots.iter().map(|lot| (lot.address.clone(), lot.sockets.len())).collect();
             assert_eq!(sizes, wanted);
         });
