@@ -105,6 +105,16 @@ mod tests {
     use proptest::prelude::*;
     use std::net::{TcpListener, TcpStream};
 
+    /// A client may know that it is connected a moment before its server does. Longer than this takes no machine that works.
+    fn eventually(is: impl Fn() -> bool) -> bool {
+        (0..10_000).any(|_| {
+            is() || {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                false
+            }
+        })
+    }
+
     #[test]
     fn the_queue_grows_with_each_connection_that_is_not_accepted() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -113,7 +123,7 @@ mod tests {
         socket.listen(7).expect("a shorter queue");
         assert_eq!(queue(&socket), Some(Queue { waiting: 0, most: 7 }));
         let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).expect("room")).collect();
-        assert_eq!(queue(&socket), Some(Queue { waiting: 3, most: 7 }));
+        assert!(eventually(|| queue(&socket) == Some(Queue { waiting: 3, most: 7 })), "{:?}", queue(&socket));
         let accepted = socket.accept().expect("one that waits");
         assert_eq!(queue(&socket), Some(Queue { waiting: 2, most: 7 }));
         assert_eq!(queue(&accepted.0), None, "that one does not listen");
@@ -133,10 +143,9 @@ mod tests {
             let _in_progress = client.connect(&address);
             client
         };
-        // On loopback a SYN is judged before connect returns: one finds room, the others do not.
         let clients: Vec<_> = (0..4).map(|_| client()).collect();
-        let after = overflows().expect("Linux counts it");
-        assert!(after.overflows > before.overflows && after.drops > before.drops, "{before:?} {after:?}");
+        let grew = |after: Overflows| after.overflows > before.overflows && after.drops > before.drops;
+        assert!(eventually(|| overflows().is_some_and(grew)), "{before:?} {:?}", overflows());
         drop(clients);
     }
 

@@ -386,7 +386,7 @@ fn listen(socket: &Socket, options: &ListenOptions) -> Result<(), Failed> {
 #[cfg(unix)]
 fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Listener, Failed> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|error| ("socket", error))?;
-    let file = SocketFile::bind(&socket, path).map_err(|error| ("bind", error))?;
+    let (file, lock) = SocketFile::bind(&socket, path).map_err(|error| ("bind", error))?;
     if let Some(mode) = options.unix_mode {
         use std::os::unix::fs::PermissionsExt;
         // Before it listens: until then nobody can connect.
@@ -394,6 +394,7 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Listener, Failed> {
         std::fs::set_permissions(file.path(), permissions).map_err(|error| ("unix_mode", error))?;
     }
     listen(&socket, options)?;
+    drop(lock);
     let address = Address::Unix(file.path().to_owned());
     Ok(Listener { address, members: vec![Arc::new(socket)], file: Some(file) })
 }

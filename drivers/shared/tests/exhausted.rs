@@ -7,8 +7,10 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Read;
 use std::net::TcpStream;
+use std::time::Duration;
 use vestibule::Instant;
 use vestibule_driver::accept::{Accept, Acceptor};
+use vestibule_driver::kernel::queue;
 use vestibule_driver::listen::{Accepted, ListenOptions, Listener, accept};
 
 /// Asks until there is an answer that is not "again".
@@ -28,6 +30,12 @@ fn without_descriptors_connections_are_closed_one_by_one_until_there_are_some_ag
     let listener = Listener::bind(&([127, 0, 0, 1], 0).into(), &ListenOptions::default(), 1).expect("a port");
     let address = listener.address().tcp().expect("TCP");
     let mut clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+    // A client may know that it is connected a moment before its server does.
+    let all = |_| queue(&listener.members()[0]).is_some_and(|queue| queue.waiting == 4);
+    assert!((0..10_000).any(|n| all(n) || {
+        std::thread::sleep(Duration::from_millis(1));
+        false
+    }));
     let mut acceptor = Acceptor::default(); // its reserve is the last descriptor
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: limit.maximum }).expect("less is allowed");

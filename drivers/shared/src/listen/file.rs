@@ -1,7 +1,8 @@
 //! In: the path of a Unix socket. Out: a socket bound there although an old file may lie in its way, and the file gone at the end.
 //!
-//! A file whose server died refuses connections but still forbids to bind. Looking, removing and binding are three steps, so two servers
-//! that start at once could remove each other's file; a lock on the folder makes them one step.
+//! A file whose server died refuses connections but still forbids to bind; so does one whose server has not begun to listen. Looking,
+//! removing, binding and listening are steps, so two servers that start at once could remove each other's file; a lock on the folder
+//! makes them one step.
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, File};
@@ -23,14 +24,15 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Binds a socket at this path. It is made absolute, since whoever removes the file may have gone to another folder.
+    /// Binds a socket at this path. It is made absolute, since whoever removes the file may have gone to another folder. The lock
+    /// is to be kept until the socket listens.
     ///
     /// # Errors
     /// `AddrInUse`: somebody listens there, or what is there is no socket. What the system says, otherwise.
-    pub(crate) fn bind(socket: &Socket, path: &Path) -> io::Result<SocketFile> {
+    pub(crate) fn bind(socket: &Socket, path: &Path) -> io::Result<(SocketFile, FolderLock)> {
         let path = std::path::absolute(path)?;
         let address = SockAddr::unix(&path)?;
-        let _lock = FolderLock::take(&path)?;
+        let lock = FolderLock::take(&path)?;
         match socket.bind(&address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_if_stale(&path, &address)?;
@@ -38,7 +40,8 @@ impl SocketFile {
             }
             result => result?,
         }
-        Ok(SocketFile { identity: identity(&path), path, ours: Arc::new(AtomicBool::new(true)) })
+        let ours = Arc::new(AtomicBool::new(true));
+        Ok((SocketFile { identity: identity(&path), path, ours }, lock))
     }
 
     /// The file that is at this path now; `ours` says whether it is.
@@ -86,9 +89,9 @@ fn remove_if_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     }
 }
 
-/// The lock on a folder, until it is dropped. It leaves no file behind.
-struct FolderLock {
-    _folder: File,
+/// The lock on a folder, until it is dropped. It leaves no file behind. Without a folder: locks cannot be had here, so nobody has one.
+pub(crate) struct FolderLock {
+    _folder: Option<File>,
 }
 
 impl FolderLock {
@@ -96,17 +99,17 @@ impl FolderLock {
     const TRIES: u32 = 100;
     const BETWEEN: Duration = Duration::from_millis(10);
 
-    /// `None`: folders cannot be locked here, so nobody does.
-    fn take(path: &Path) -> io::Result<Option<FolderLock>> {
+    fn take(path: &Path) -> io::Result<FolderLock> {
         use rustix::fs::{FlockOperation, flock};
         use rustix::io::Errno;
-        let Some(Ok(folder)) = path.parent().map(File::open) else { return Ok(None) };
+        let none = Ok(FolderLock { _folder: None });
+        let Some(Ok(folder)) = path.parent().map(File::open) else { return none };
         for _ in 0..Self::TRIES {
             match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Some(FolderLock { _folder: folder })),
+                Ok(()) => return Ok(FolderLock { _folder: Some(folder) }),
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(Self::BETWEEN),
                 Err(Errno::INTR) => {}
-                Err(_) => return Ok(None),
+                Err(_) => return none,
             }
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "somebody holds a lock on its folder"))

@@ -1,6 +1,7 @@
 //! Listening sockets on loopback and in a folder of their own.
 
 use super::*;
+use proptest::prelude::*;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,6 +16,23 @@ fn bind(address: &Address, options: &ListenOptions, members: usize) -> Listener 
 
 fn connect(listener: &Listener) -> TcpStream {
     TcpStream::connect(listener.address().tcp().expect("TCP")).expect("it listens")
+}
+
+/// How many wait in all queues.
+fn waiting(listener: &Listener) -> usize {
+    let queue = |member: &Arc<Socket>| crate::kernel::queue(member).expect("Linux says it").waiting as usize;
+    listener.members().iter().map(queue).sum()
+}
+
+/// A client may know that it is connected a moment before its server does. Longer than this takes no machine that works.
+fn wait_for(listener: &Listener, count: usize) {
+    for _ in 0..10_000 {
+        if waiting(listener) == count {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("{} of {count} connections came", waiting(listener));
 }
 
 /// A folder that goes with the test.
@@ -59,6 +77,7 @@ fn what_is_accepted_has_no_delay_and_closes_on_exec_without_a_call_for_it() {
         let listener = bind(&loopback(), &options, 4);
         assert_eq!(listener.members().len(), 1, "one for all");
         let client = connect(&listener);
+        wait_for(&listener, 1);
         let accepted = accept(&listener.members()[0], nonblocking).expect("it waits");
         assert_eq!(accepted.peer, client.local_addr().ok());
         assert_eq!(accepted.socket.tcp_nodelay().ok(), Some(nodelay), "inherited");
@@ -78,6 +97,7 @@ fn a_deferred_connection_is_accepted_with_its_first_bytes() {
     let silent = accept(&listener.members()[0], false).expect_err("it has said nothing");
     assert_eq!(silent.kind(), io::ErrorKind::WouldBlock);
     client.write_all(b"GET").expect("room");
+    wait_for(&listener, 1);
     let mut accepted = accept(&listener.members()[0], false).expect("with its bytes").socket;
     let mut bytes = [0; 3];
     accepted.read_exact(&mut bytes).expect("they are there");
@@ -111,6 +131,7 @@ fn a_group_has_one_port_and_each_member_a_queue_of_its_own() {
         assert_eq!(member.local_addr().ok().and_then(|a| a.as_socket()), Some(port));
     }
     let clients: Vec<_> = (0..32).map(|_| connect(&listener)).collect();
+    wait_for(&listener, 32);
     let mut accepted = Vec::new();
     assert_eq!(accept_rest(listener.members(), false, usize::MAX, |a| accepted.push(a.peer)), 32);
     let mut wanted: Vec<_> = clients.iter().map(|client| client.local_addr().ok()).collect();
@@ -152,17 +173,64 @@ fn a_worker_that_dies_with_connections_in_its_queue_resets_none_of_them() {
         })
     };
     let clients: Vec<_> = (0..64).map(|_| connect(&listener)).collect();
+    wait_for(&listener, 64);
     // Worker 0 serves one connection and dies; the others stay in the queue of its socket.
     let first = work(0, 1).join().expect("it ends");
     assert_eq!(first, 1, "64 connections over two sockets");
-    let waiting = crate::kernel::queue(&listener.members()[0]).expect("Linux says it").waiting;
-    assert!(waiting > 0);
+    assert_eq!(waiting(&listener), 63);
     let rest: usize = [work(0, 64), work(1, 64)].map(|worker| worker.join().expect("it ends")).iter().sum();
     assert_eq!(first + rest, 64);
     for mut client in clients {
         let mut answer = String::new();
         client.read_to_string(&mut answer).expect("no reset");
         assert_eq!(answer, "ok");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Connect,
+    /// Of this worker.
+    Start(usize),
+    /// It has accepted so many before.
+    Kill(usize, usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => Just(Act::Connect),
+        1 => (0usize..3).prop_map(Act::Start),
+        2 => (0usize..3, 0usize..4).prop_map(|(worker, count)| Act::Kill(worker, count)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// DRV-03: workers come and go in any order, the group does not, and every connection is served or waits.
+    #[test]
+    fn whatever_becomes_of_workers_every_connection_is_served_or_waits(acts in prop::collection::vec(act(), 0..40)) {
+        let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        let listener = bind(&loopback(), &options, 3);
+        let mut workers: [Option<Vec<Arc<Socket>>>; 3] = Default::default();
+        let (mut clients, mut served) = (Vec::new(), Vec::new());
+        for act in acts {
+            match act {
+                Act::Connect => clients.push(connect(&listener)),
+                Act::Start(worker) => workers[worker] = Some(listener.share(worker, 3).cloned().collect()),
+                Act::Kill(worker, count) => {
+                    let mine = workers[worker].take().unwrap_or_default();
+                    accept_rest(&mine, true, count, |accepted| served.push(accepted));
+                }
+            }
+            wait_for(&listener, clients.len() - served.len());
+        }
+        accept_rest(listener.members(), true, usize::MAX, |accepted| served.push(accepted));
+        let mut peers: Vec<_> = served.iter().map(|accepted| accepted.peer).collect();
+        let mut wanted: Vec<_> = clients.iter().map(|client| client.local_addr().ok()).collect();
+        peers.sort();
+        wanted.sort();
+        prop_assert_eq!(peers, wanted);
     }
 }
 
