@@ -18,6 +18,7 @@
 use crate::doorbell::Doorbell;
 use crate::handover::wire::{Lot, Received, Wire};
 use crate::inherited::Inherited;
+use crate::listen::file::identity;
 use crate::listen::{Address, ListenError, ListenOptions, Listener, accept};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
@@ -90,7 +91,8 @@ pub fn take(path: &Path, patience: Patience) -> io::Result<Option<(Inherited, Ta
 
     let ours = Arc::new(AtomicBool::new(false));
     let address = Address::from(path);
-    if !control.0.serves(&Address::Unix(std::path::absolute(path)?)) {
+    // By their files, since one of two paths may lead over a link.
+    if control.0.unix().and_then(identity) != identity(path) {
         return Err(invalid("the control socket that was handed over is another one"));
     }
     let mut listener = Listener::adopt(vec![control.1], &ListenOptions::default())

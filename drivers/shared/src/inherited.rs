@@ -101,10 +101,14 @@ impl Inherited {
     /// The sockets that listen at this address, all of them as one listener. Of the options only `nodelay` can still be set.
     ///
     /// # Errors
-    /// An option cannot be set.
+    /// An option cannot be set, or the current folder is needed and gone.
     pub fn take(&mut self, address: &Address, options: &ListenOptions) -> io::Result<Option<Listener>> {
-        let exact = |found: &Found| found.address == *address;
-        let serves = |found: &Found| found.address.serves(address);
+        let wanted = match address {
+            Address::Unix(path) => Address::Unix(std::path::absolute(path)?),
+            tcp => tcp.clone(),
+        };
+        let exact = |found: &Found| found.address == wanted;
+        let serves = |found: &Found| found.address.serves(&wanted) && !found.socket.only_v6().unwrap_or(true);
         let has = self.found.iter().find(|f| exact(f)).or_else(|| self.found.iter().find(|f| serves(f)));
         let Some(has) = has.map(|found| found.address.clone()) else { return Ok(None) };
         self.join(|found| found.address == has, options).map(|mut listeners| listeners.pop())
@@ -317,6 +321,13 @@ mod tests {
         assert!(inherited.take(&([127, 0, 0, 1], port).into(), &options).expect("nothing to fail").is_none());
         let listener = inherited.take(&([0, 0, 0, 0], port).into(), &options).expect("options").expect("it serves");
         assert!(listener.address().tcp().is_some_and(|address| address.is_ipv6()));
+
+        let only = ListenOptions { only_v6: Some(true), ..options.clone() };
+        let only = Listener::bind(&(std::net::Ipv6Addr::UNSPECIFIED, 0).into(), &only, 1).expect("a port");
+        let port = only.address().tcp().expect("TCP").port();
+        inherited.add(only.members()[0].try_clone().expect("a descriptor"), None).expect("it listens");
+        assert!(inherited.take(&([0, 0, 0, 0], port).into(), &options).expect("nothing to fail").is_none());
+        assert!(inherited.take(only.address(), &options).expect("options").is_some());
     }
 
     #[test]

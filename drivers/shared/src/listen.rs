@@ -76,7 +76,7 @@ impl Address {
         address.as_socket().map(Address::Tcp).or_else(unix).ok_or_else(error)
     }
 
-    /// Whether a socket that listens at `self` gets what is meant for `wanted`: the same address, or all addresses of both IPs.
+    /// Whether a socket that listens at `self` gets what is meant for `wanted`: the same address, or all addresses of both kinds of IP.
     pub fn serves(&self, wanted: &Address) -> bool {
         match (self, wanted) {
             (Address::Tcp(has), Address::Tcp(wanted)) if has.port() == wanted.port() => {
@@ -155,6 +155,8 @@ pub struct ListenOptions {
     /// TCP: a socket for each worker, all at the same address (SO_REUSEPORT). Beware: a second server of the same user can join the
     /// group unnoticed.
     pub reuse_port: bool,
+    /// TCP over IPv6: whether `[::]` is IPv6 alone or IPv4 as well (IPV6_V6ONLY). Without, the system decides.
+    pub only_v6: Option<bool>,
     /// TCP: answers are sent at once, not held back to be joined with later ones (TCP_NODELAY).
     pub nodelay: bool,
     /// TCP, Linux: a connection is accepted when its first bytes are there, or after so long (TCP_DEFER_ACCEPT; whole seconds).
@@ -172,6 +174,7 @@ impl Default for ListenOptions {
         ListenOptions {
             backlog: 1_024,
             reuse_port: false,
+            only_v6: None,
             nodelay: true,
             defer_accept: None,
             fast_open: None,
@@ -317,6 +320,9 @@ fn bind_tcp(address: SocketAddr, options: &ListenOptions, members: usize) -> Res
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
         let socket = socket.map_err(|error| ("socket", error))?;
         set_options(&socket, options)?;
+        if let Some(only) = options.only_v6.filter(|_| address.is_ipv6()) {
+            socket.set_only_v6(only).map_err(|error| ("only_v6", error))?;
+        }
         socket.bind(&address.into()).map_err(|error| ("bind", error))?;
         let bound = socket.local_addr().map_err(|error| ("getsockname", error))?;
         address = bound.as_socket().unwrap_or(address);

@@ -179,7 +179,12 @@ fn a_successor_that_dies_before_it_is_ready_changes_nothing() {
     assert!(!offer.taken() && told.try_recv().is_err());
     assert!(old.listeners[1].owns_file());
     assert!(addresses(&old.listeners).iter().all(|address| ask(address) == 1));
-    let (new, control, _) = succeed(&folder, 2, old, &told);
+    // By another name of the same folder, too.
+    let link = Folder(folder.0.with_extension("link"));
+    let _ = std::fs::remove_file(&link.0);
+    std::os::unix::fs::symlink(&folder.0, &link.0).expect("a link");
+    let (new, control, _) = succeed(&link, 2, old, &told);
+    std::fs::remove_file(&link.0).expect("a link");
     assert!(addresses(&new.listeners).iter().all(|address| ask(address) == 2));
     drop(control);
     new.stop();

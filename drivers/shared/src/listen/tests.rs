@@ -145,6 +145,26 @@ fn a_group_has_one_port_and_each_member_a_queue_of_its_own() {
 }
 
 #[test]
+fn all_of_ipv6_leaves_all_of_ipv4_to_another_if_it_is_to() {
+    let only = ListenOptions { only_v6: Some(true), ..ListenOptions::default() };
+    let both = ListenOptions { only_v6: Some(false), ..ListenOptions::default() };
+    let any = Address::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+    let Ok(listener) = Listener::bind(&any, &both, 1) else { return }; // a machine without IPv6
+    let port = listener.address().tcp().expect("TCP").port();
+    drop(TcpStream::connect(("127.0.0.1", port)).expect("both"));
+    let listener = bind(&any, &only, 1);
+    assert_eq!(listener.members()[0].only_v6().ok(), Some(true));
+    let port = listener.address().tcp().expect("TCP").port();
+    let fourth = Listener::bind(&([0, 0, 0, 0], port).into(), &ListenOptions::default(), 1);
+    // Another test may have that port of IPv4; then it is taken, but not by us.
+    if let Ok(fourth) = fourth {
+        let client = TcpStream::connect(("127.0.0.1", port)).expect("the other one");
+        wait_for(&fourth, 1);
+        assert_eq!(accept(&fourth.members()[0], true).expect("it waits").peer, client.local_addr().ok());
+    }
+}
+
+#[test]
 fn every_worker_has_a_socket_and_every_socket_a_worker() {
     let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
     for members in 1..6 {
