@@ -17,6 +17,7 @@ pub struct Config {
     limits: Limits,
     coded: bool,
     http2: bool,
+    proxied: bool,
     #[cfg(feature = "alloc")]
     codings: &'static [Coding],
     #[cfg(feature = "tls")]
@@ -31,6 +32,7 @@ impl Config {
             limits,
             coded: false,
             http2: cfg!(feature = "alloc"),
+            proxied: false,
             #[cfg(feature = "alloc")]
             codings: &[],
             #[cfg(feature = "tls")]
@@ -55,6 +57,19 @@ impl Config {
     pub const fn without_http2(mut self) -> Config {
         self.http2 = false;
         self
+    }
+
+    /// Every connection begins with a PROXY header, version 1 or 2, in front of TLS and HTTP, which says who is at its other end
+    /// ([`accept::proxy`](crate::accept::proxy)). It comes with the event `Proxied`, within `head_ms` and `proxy_header_bytes`; a
+    /// connection without one is closed without an answer. Whoever may reach such a port can call itself what it likes: ask trusted proxies
+    /// alone for a header, and give all others a configuration that does not, to which it is a bad request.
+    pub const fn with_proxy_header(mut self) -> Config {
+        self.proxied = true;
+        self
+    }
+
+    pub(crate) const fn has_proxy_header(&self) -> bool {
+        self.proxied
     }
 
     /// Responses are coded with the first of these that their clients accept (RFC 9110 §12.5.3), in the server's order of preference; what
@@ -121,12 +136,13 @@ impl Config {
     /// one works; a head that does not fit it is refused with 431.
     pub fn inbox_bytes(&self) -> usize {
         let head = self.limits.size(Limit::RequestLineBytes) + self.limits.size(Limit::FieldSectionBytes) + 4;
-        head + if self.has_tls() { RECORD } else { 0 }
+        (head + if self.has_tls() { RECORD } else { 0 }).max(self.least_inbox_bytes())
     }
 
     /// The smallest inbox that works at all.
     pub fn least_inbox_bytes(&self) -> usize {
-        if self.has_tls() { RECORD } else { 64 }
+        let header = if self.proxied { self.limits.size(Limit::ProxyHeaderBytes) } else { 0 };
+        header.max(if self.has_tls() { RECORD } else { 64 })
     }
 
     /// The smallest outbox that works: one small answer, the machine's own last words, and with TLS their records.

@@ -97,6 +97,11 @@ pub(crate) struct Core {
     pub(crate) engine: Engine,
     pub(crate) exchanges: Exchanges,
     pub(crate) delivery: Delivery,
+    /// Reads the PROXY header, as long as it has not come.
+    pub(crate) proxy: Option<crate::accept::proxy::Receiver>,
+    pub(crate) found: Option<crate::accept::proxy::Found>,
+    /// Nobody is there to serve it.
+    pub(crate) overloaded: bool,
     /// Of responses that are coded, if any are to be.
     #[cfg(feature = "alloc")]
     pub(crate) coders: Option<crate::coded::Coders>,
@@ -134,6 +139,17 @@ impl<C: Deref<Target = Config>> Connection<C> {
     pub fn new(config: C, now: Instant) -> Connection<C> {
         let core = Core::new(&config, now);
         Connection { config, core }
+    }
+
+    /// A connection that was accepted `now` only to be told that there are too many (RFC 9110 §15.6.4). No handler hears of a request:
+    /// the first one of HTTP/1.1 is answered 503 with `Retry-After` and `Connection: close`, HTTP/2 gets GOAWAY with ENHANCE_YOUR_CALM.
+    /// A PROXY header and a TLS handshake come first, within their usual time; then whoever has not said within `overload_ms` what it wants is
+    /// left. The one event is `Fault` with [`Rule::Overloaded`](crate::Rule::Overloaded), if there was somebody to tell.
+    pub fn overloaded(config: C, now: Instant) -> Connection<C> {
+        let mut connection = Connection::new(config, now);
+        connection.core.overloaded = true;
+        connection.core.pace.hurried = true;
+        connection
     }
 
     /// One go along the road. Events come from [`Turn::next`] until it has no more; [`Turn::finish`] says why. Output becomes
@@ -181,6 +197,12 @@ impl<C: Deref<Target = Config>> Connection<C> {
     /// How it ended, once it has.
     pub fn end(&self) -> Option<End> {
         self.core.end
+    }
+
+    /// The ends of the connection that a proxy forwards ([`Config::with_proxy_header`]), once its header has come. `None` then: the
+    /// proxy speaks for itself, does not know, or forwards what has no TCP addresses; the socket's own count.
+    pub fn source(&self) -> Option<crate::accept::proxy::Endpoints> {
+        self.core.found?.endpoints
     }
 
     /// What protects it, once a TLS handshake is over.
@@ -232,8 +254,6 @@ impl<C: Deref<Target = Config>> Connection<C> {
 
 impl Core {
     pub(crate) fn new(config: &Config, now: Instant) -> Core {
-        #[cfg(not(any(feature = "alloc", feature = "tls")))]
-        let _ = config;
         Core {
             pace: Pace::new(now),
             life: Life::Open,
@@ -241,6 +261,9 @@ impl Core {
             engine: Engine::H1(h1::Receiver::new()),
             exchanges: Exchanges::H1(One::default()),
             delivery: Delivery::default(),
+            proxy: config.has_proxy_header().then(crate::accept::proxy::Receiver::new),
+            found: None,
+            overloaded: false,
             #[cfg(feature = "alloc")]
             coders: crate::coded::Coders::of(config),
             #[cfg(feature = "tls")]

@@ -186,6 +186,9 @@ impl Turn<'_> {
     }
 
     fn head(&mut self, spans: HeadSpans, facts: Facts) -> Step {
+        if self.core.overloaded {
+            return self.fail_here(Violation::new(Rule::Overloaded, 0));
+        }
         let limits = self.config.limits();
         let has_body = facts.chunked || facts.content_length.unwrap_or(0) > 0;
         let mut coding = Coding::Identity;

@@ -13,11 +13,11 @@ impl Turn<'_> {
     pub(crate) fn lend(&mut self, raw: Raw) -> Event<'_> {
         let limits = self.config.limits();
         #[cfg(feature = "tls")]
-        let Core { engine, delivery, exchanges, coders, tls, choice, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, coders, tls, choice, found, .. } = &mut *self.core;
         #[cfg(all(feature = "alloc", not(feature = "tls")))]
-        let Core { engine, delivery, exchanges, coders, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, coders, found, .. } = &mut *self.core;
         #[cfg(not(feature = "alloc"))]
-        let Core { engine, delivery, exchanges, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, found, .. } = &mut *self.core;
         let plain = self.inbox.plain();
         #[cfg(feature = "alloc")]
         let (delivery, kept) = match &*engine {
@@ -54,6 +54,7 @@ impl Turn<'_> {
             coders: coders.as_mut(),
         };
         match raw {
+            Raw::Proxied => Event::Proxied(found.unwrap_or_default().of(plain)),
             #[cfg(feature = "tls")]
             Raw::Hello => {
                 let hello = tls.as_ref().and_then(|tls| tls.hello());
@@ -81,7 +82,8 @@ impl Turn<'_> {
                 let tls = tls.as_ref().and_then(crate::connection::session);
                 #[cfg(not(feature = "tls"))]
                 let tls = None;
-                Event::Request(Request { head, has_body, tls, reply: reply(id, exchanges) })
+                let source = found.as_ref().and_then(|found| found.endpoints.as_ref());
+                Event::Request(Request { head, has_body, tls, source, reply: reply(id, exchanges) })
             }
             Raw::Body { id, bytes: lent, whole, last } => {
                 let tag = exchanges.shared(id).map_or(0, |x| x.tag);

@@ -31,6 +31,8 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+pub mod accept;
+mod accept_road;
 mod base;
 #[cfg(feature = "alloc")]
 mod coded;

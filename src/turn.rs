@@ -214,6 +214,9 @@ impl<'t> Turn<'t> {
             self.core.fail(Violation::over(Rule::ReaderTooSlow, self.core.offset, self.config.limits()));
             return Step::Again;
         }
+        if let Some(step) = self.await_source() {
+            return step;
+        }
         if !self.flush_tls() {
             return Step::Pause(Pause::Room);
         }
@@ -234,32 +237,6 @@ impl<'t> Turn<'t> {
             #[cfg(feature = "alloc")]
             Engine::H2(_) => self.step_h2(),
         }
-    }
-
-    /// Which version of HTTP is spoken: as TLS agreed (RFC 7301), else as the first bytes say (RFC 9113 §3.3). `None`: known now.
-    #[cfg(feature = "alloc")]
-    fn settle(&mut self) -> Option<Step> {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.core.tls {
-            self.core.settled = true;
-            if tls.alpn() == Some(b"h2") {
-                self.core.begin_h2(self.config.limits());
-            }
-            return None;
-        }
-        let (plain, preface) = (self.inbox.plain(), crate::parse::h2::PREFACE);
-        if plain.is_empty() {
-            return None; // as long as nobody has said anything, HTTP/1.1 knows what to do
-        }
-        if self.config.has_http2() && plain.len() < preface.len() && preface.starts_with(plain) {
-            let want = preface.len() - plain.len();
-            return Some(self.more(want));
-        }
-        self.core.settled = true;
-        if self.config.has_http2() && plain.starts_with(preface) {
-            self.core.begin_h2(self.config.limits());
-        }
-        None
     }
 
     fn handshaking(&mut self) -> bool {
@@ -367,6 +344,10 @@ impl<'t> Turn<'t> {
         match why.rule() {
             // Nobody has said anything: there is nothing to answer (TIM-01).
             Some(Rule::IdleTimeout | Rule::HeadTimeout) if silent => self.core.close(End::Idle),
+            Some(Rule::HeadTimeout) if self.core.overloaded => {
+                let at = self.core.offset + self.inbox.plain().len() as u64;
+                self.core.fail(Violation::new(Rule::Overloaded, at));
+            }
             Some(rule) => {
                 let at = self.core.offset + self.inbox.plain().len() as u64;
                 let violation = Violation::over(rule, at, self.config.limits());
@@ -429,7 +410,12 @@ impl<'t> Turn<'t> {
             answerable = false;
         }
         if answerable {
-            send::fault_reply(&mut self.outbox, violation.status(), crate::decode::coding::ACCEPT);
+            let field = match violation.rule {
+                Rule::Overloaded => Some(("retry-after", crate::accept_road::RETRY_AFTER_SECONDS)),
+                _ if violation.status() == 415 => Some(("accept-encoding", crate::decode::coding::ACCEPT)),
+                _ => None,
+            };
+            send::fault_reply(&mut self.outbox, violation.status(), field);
         }
         self.core.close(End::Ours);
         self.core.delivery.over();

@@ -22,7 +22,7 @@ pub struct Deadline {
 pub enum Why {
     /// The TLS handshake must be over.
     Handshake,
-    /// The head must be there.
+    /// The head must be there, or the PROXY header.
     Head,
     /// The next request must have begun.
     Idle,
@@ -45,6 +45,8 @@ pub enum Why {
 pub(crate) enum Waiting {
     /// For the caller, or for nothing: no deadline.
     Caller,
+    /// For the PROXY header.
+    Source,
     Handshake,
     Head,
     Idle,
@@ -105,6 +107,8 @@ pub(crate) struct Pace {
     pub(crate) body: Meter,
     write: Meter,
     writing: bool,
+    /// Nobody will serve the connection: its first head is waited for no longer than that takes.
+    pub(crate) hurried: bool,
     sent: u64,
 }
 
@@ -119,6 +123,7 @@ impl Pace {
             body: Meter::default(),
             write: Meter::default(),
             writing: false,
+            hurried: false,
             sent: 0,
         }
     }
@@ -155,8 +160,10 @@ impl Pace {
     /// The input side waits for something from now on; an unchanged wait goes on where it is.
     pub(crate) fn wait(&mut self, waiting: Waiting) {
         if self.waiting != waiting {
-            // A head that was begun before a pause stays due when it was: nobody gains time by not reading.
-            let goes_on = self.waiting == Waiting::Caller && (waiting, self.before) == (Waiting::Head, Waiting::Head);
+            // A head that was begun before a pause stays due when it was: nobody gains time by not reading. The one behind a PROXY
+            // header is due as if there were none.
+            let paused = self.waiting == Waiting::Caller && self.before == Waiting::Head;
+            let goes_on = waiting == Waiting::Head && (paused || self.waiting == Waiting::Source);
             self.waiting = waiting;
             if !goes_on {
                 self.since = self.now;
@@ -192,7 +199,9 @@ impl Pace {
             Waiting::Body => {
                 return Some(Deadline { at: self.now.after_nanos(self.body.left(limits)), why: Why::Body });
             }
+            Waiting::Source => (Limit::HeadMs, Why::Head),
             Waiting::Handshake => (Limit::HandshakeMs, Why::Handshake),
+            Waiting::Head | Waiting::Idle if self.hurried => (Limit::OverloadMs, Why::Head),
             Waiting::Head => (Limit::HeadMs, Why::Head),
             Waiting::Idle => (Limit::IdleMs, Why::Idle),
             // What is unsent is looked at again, but not at once, however short the lingering.
