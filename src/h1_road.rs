@@ -9,7 +9,7 @@ use crate::delivery::{Stage, whole_cap};
 #[cfg(feature = "alloc")]
 use crate::event::Fields;
 use crate::event::{Lent, Raw};
-use crate::parse::h1::state::{H1Exchange, Sending};
+use crate::parse::h1::state::{H1Exchange, Offered, Sending};
 use crate::parse::h1::{Facts, HeadSpans, Item, send};
 use crate::parse::{Expect, Id};
 use crate::read::Waiting;
@@ -209,14 +209,16 @@ impl Turn<'_> {
         let close = self.core.draining || self.core.pace.is_old(limits) || id >= limits.get(Limit::ConnectionRequests);
         #[cfg(feature = "alloc")]
         let offer = crate::coded::offer(self.config, || Fields::new(spans.fields.of(self.inbox.plain())));
+        let offered = facts.upgrade.then(|| Offered::of(spans.protocol.of(self.inbox.plain())));
         if let Some(one) = self.core.one() {
             let exchange = one.current.insert(H1Exchange::new(id, facts, spans.version, close));
+            if let Some(offered) = offered {
+                exchange.offered = offered;
+            }
             #[cfg(feature = "alloc")]
             {
                 exchange.shared.offer = offer;
             }
-            #[cfg(not(feature = "alloc"))]
-            let _ = exchange;
         }
         self.core.skipped = 0;
         if has_body {

@@ -256,6 +256,9 @@ impl H1Exchange {
             if !protocol.split('/').all(|t| crate::parse::semantics::is_token(t.as_bytes())) {
                 return Err(Misuse::Field(FieldFault::Value));
             }
+            if !self.offered.has(protocol) {
+                return Err(Misuse::NoUpgrade); // RFC 9110 §7.8
+            }
             [&status_line(101), b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]
         };
         if own.iter().map(|p| p.len()).sum::<usize>() + size + 2 > out.room() {
