@@ -1,9 +1,9 @@
 //! The first steps of a connection: whom a proxy speaks for, which version of HTTP is spoken, and whether there is anybody to serve it.
 
-use crate::accept::proxy::Item;
+use crate::accept::proxy::{Found, Item, Packed, Receiver};
 #[cfg(feature = "alloc")]
 use crate::accept::sniff::{self, Spoken};
-use crate::base::{Rule, Violation};
+use crate::base::{Limits, Rule, Violation};
 use crate::connection::{End, Life};
 use crate::event::Raw;
 use crate::read::Waiting;
@@ -19,13 +19,21 @@ impl Turn<'_> {
         Some(match item {
             Err(violation) => self.refuse_source(violation),
             Ok(Item::Header(found)) => {
-                (self.core.proxy, self.core.found) = (None, Some(found));
+                (self.core.proxy, self.core.source) = (None, Packed::new(found.endpoints));
                 self.inbox.uncover(found.len as usize);
                 self.inbox.lend(found.len as usize);
                 Step::Event(Raw::Proxied)
             }
             Ok(Item::Need { want }) => self.starved_source(want),
         })
+    }
+
+    /// The header that lies in front of the plaintext.
+    pub(crate) fn found(plain: &[u8], limits: &Limits) -> Found {
+        match Receiver::new().step(plain, limits) {
+            Ok(Item::Header(found)) => found,
+            _ => Found::default(),
+        }
     }
 
     /// The header is not complete, and there is no more input.

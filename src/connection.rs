@@ -99,7 +99,8 @@ pub(crate) struct Core {
     pub(crate) delivery: Delivery,
     /// Reads the PROXY header, as long as it has not come.
     pub(crate) proxy: Option<crate::accept::proxy::Receiver>,
-    pub(crate) found: Option<crate::accept::proxy::Found>,
+    /// Whom it speaks for.
+    pub(crate) source: crate::accept::proxy::Packed,
     /// Nobody is there to serve it.
     pub(crate) overloaded: bool,
     /// Of responses that are coded, if any are to be.
@@ -202,7 +203,7 @@ impl<C: Deref<Target = Config>> Connection<C> {
     /// The ends of the connection that a proxy forwards ([`Config::with_proxy_header`]), once its header has come. `None` then: the
     /// proxy speaks for itself, does not know, or forwards what has no TCP addresses; the socket's own count.
     pub fn source(&self) -> Option<crate::accept::proxy::Endpoints> {
-        self.core.found?.endpoints
+        self.core.source.endpoints()
     }
 
     /// What protects it, once a TLS handshake is over.
@@ -262,7 +263,7 @@ impl Core {
             exchanges: Exchanges::H1(One::default()),
             delivery: Delivery::default(),
             proxy: config.has_proxy_header().then(crate::accept::proxy::Receiver::new),
-            found: None,
+            source: crate::accept::proxy::Packed::NONE,
             overloaded: false,
             #[cfg(feature = "alloc")]
             coders: crate::coded::Coders::of(config),

@@ -14,6 +14,7 @@ use crate::base::{Limit, Limits, Rule, Span, Violation};
 use crate::decode::coding::Decoder;
 use crate::delivery::{JobAt, Stage, whole_cap};
 use crate::event::{Lent, Raw};
+use crate::h2_close::cap_credit;
 use crate::h2_road::{H2, Intake, Loan};
 use crate::parse::h2::{Sending, Stream, is_unwanted};
 use crate::parse::{Expect, MANUAL_WINDOW};
@@ -220,7 +221,7 @@ impl Turn<'_> {
 
     /// The next `len` bytes of the inbox are content of a stream; `rest` more follow in the same frame, then nothing if it `ends`.
     pub(crate) fn content(&mut self, number: u32, len: usize, rest: u32, ends: bool) -> Step {
-        let (limits, at) = (self.config.limits(), self.core.offset);
+        let (limits, now, at) = (self.config.limits(), self.core.pace.now, self.core.offset);
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         let Some(slot) = streams.slot_of(number) else { return Step::Again };
         let Some((stream, ledger)) = streams.with_ledger_at(slot) else { return Step::Again };
@@ -230,6 +231,7 @@ impl Turn<'_> {
         }
         stream.complete |= ends;
         stream.arrived = stream.content - u64::from(rest);
+        cap_credit(stream, limits, now);
         let mode = Turn::mode_h2(stream);
         if mode == Mode::Paused || !intake.waiting().is_empty() {
             let plain = self.inbox.plain().get(..len).unwrap_or_default();

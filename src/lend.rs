@@ -13,11 +13,11 @@ impl Turn<'_> {
     pub(crate) fn lend(&mut self, raw: Raw) -> Event<'_> {
         let limits = self.config.limits();
         #[cfg(feature = "tls")]
-        let Core { engine, delivery, exchanges, coders, tls, choice, found, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, coders, tls, choice, source, .. } = &mut *self.core;
         #[cfg(all(feature = "alloc", not(feature = "tls")))]
-        let Core { engine, delivery, exchanges, coders, found, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, coders, source, .. } = &mut *self.core;
         #[cfg(not(feature = "alloc"))]
-        let Core { engine, delivery, exchanges, found, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, source, .. } = &mut *self.core;
         let plain = self.inbox.plain();
         #[cfg(feature = "alloc")]
         let (delivery, kept) = match &*engine {
@@ -54,7 +54,7 @@ impl Turn<'_> {
             coders: coders.as_mut(),
         };
         match raw {
-            Raw::Proxied => Event::Proxied(found.unwrap_or_default().of(plain)),
+            Raw::Proxied => Event::Proxied(Turn::found(plain, limits).of(plain)),
             #[cfg(feature = "tls")]
             Raw::Hello => {
                 let hello = tls.as_ref().and_then(|tls| tls.hello());
@@ -82,7 +82,7 @@ impl Turn<'_> {
                 let tls = tls.as_ref().and_then(crate::connection::session);
                 #[cfg(not(feature = "tls"))]
                 let tls = None;
-                let source = found.as_ref().and_then(|found| found.endpoints.as_ref());
+                let source = source.endpoints();
                 Event::Request(Request { head, has_body, tls, source, reply: reply(id, exchanges) })
             }
             Raw::Body { id, bytes: lent, whole, last } => {

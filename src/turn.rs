@@ -313,7 +313,7 @@ impl<'t> Turn<'t> {
         if waiting == Waiting::Handshake {
             self.core.pace.since_accept(waiting);
         } else {
-            self.core.pace.body.here(u64::from(self.inbox.unconsumed()));
+            self.core.pace.body.here(u64::from(self.inbox.unconsumed()), self.config.limits());
             self.core.pace.wait(waiting);
         }
         if let Some(why) = self.core.pace.input_due(self.config.limits()) {

@@ -84,7 +84,8 @@ pub enum Item {
 /// ```
 #[derive(Copy, Clone, Default, Debug)]
 pub struct Receiver {
-    seen: usize,
+    /// At most `MOST_LINE`.
+    seen: u8,
 }
 
 impl Receiver {
@@ -110,20 +111,21 @@ impl Receiver {
     /// §2.1. The line's end is found first; nothing in it is read before.
     fn line(&mut self, bytes: &[u8]) -> Result<Item, Violation> {
         self.begins_with(bytes, WORD)?;
-        while let Some(&byte) = bytes.get(self.seen) {
-            let at = self.seen as u64;
-            let after_cr = bytes.get(..self.seen).is_some_and(|before| before.ends_with(b"\r"));
+        while let Some(&byte) = bytes.get(usize::from(self.seen)) {
+            let here = usize::from(self.seen);
+            let bad = |rule| Err(Violation::new(rule, here as u64));
+            let after_cr = bytes.get(..here).is_some_and(|before| before.ends_with(b"\r"));
             match byte {
-                _ if self.seen >= MOST_LINE => return Err(Violation::new(Rule::ProxyLineTooLong, at)),
+                _ if here >= MOST_LINE => return bad(Rule::ProxyLineTooLong),
                 b'\n' if after_cr => {
-                    let line = bytes.get(WORD.len()..self.seen - 1).unwrap_or_default();
+                    let line = bytes.get(WORD.len()..here - 1).unwrap_or_default();
                     let endpoints = endpoints(line).map_err(|rule| Violation::new(rule, WORD.len() as u64))?;
-                    let len = self.seen as u32 + 1;
+                    let len = here as u32 + 1;
                     let command = Command::Proxy;
                     return Ok(Item::Header(Found { len, version: 1, command, endpoints, unix: false, tlvs: len }));
                 }
-                b'\n' => return Err(Violation::new(Rule::ProxyLine, at)),
-                _ if after_cr => return Err(Violation::new(Rule::ProxyLine, at)),
+                b'\n' => return bad(Rule::ProxyLine),
+                _ if after_cr => return bad(Rule::ProxyLine),
                 _ => self.seen += 1,
             }
         }
@@ -132,9 +134,9 @@ impl Receiver {
 
     /// Every byte that is here is the constant's. How it goes on behind it is for the caller to say.
     fn begins_with(&mut self, bytes: &[u8], constant: &[u8]) -> Result<(), Violation> {
-        for (&expected, &byte) in constant.iter().zip(bytes).skip(self.seen) {
+        for (&expected, &byte) in constant.iter().zip(bytes).skip(usize::from(self.seen)) {
             if byte != expected {
-                return Err(Violation::new(Rule::ProxySignature, self.seen as u64));
+                return Err(Violation::new(Rule::ProxySignature, u64::from(self.seen)));
             }
             self.seen += 1;
         }
@@ -234,6 +236,42 @@ impl Found {
     /// The header in the buffer that it was found in.
     pub fn of(self, bytes: &[u8]) -> Header<'_> {
         Header { found: self, bytes: bytes.get(..self.len as usize).unwrap_or_default() }
+    }
+}
+
+/// Endpoints as version 2 writes them: what a connection keeps takes half the room.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Packed {
+    block: [u8; 36],
+    len: u8,
+}
+
+impl Packed {
+    pub(crate) const NONE: Packed = Packed { block: [0; 36], len: 0 };
+
+    pub(crate) fn new(endpoints: Option<Endpoints>) -> Packed {
+        let mut packed = Packed::NONE;
+        let Some(Endpoints { source, destination }) = endpoints else { return packed };
+        let mut put = |bytes: &[u8]| {
+            let from = usize::from(packed.len);
+            if let Some(place) = packed.block.get_mut(from..from + bytes.len()) {
+                place.copy_from_slice(bytes);
+                packed.len += bytes.len() as u8;
+            }
+        };
+        for address in [source.ip(), destination.ip()] {
+            match address {
+                IpAddr::V4(address) => put(&address.octets()),
+                IpAddr::V6(address) => put(&address.octets()),
+            }
+        }
+        put(&source.port().to_be_bytes());
+        put(&destination.port().to_be_bytes());
+        packed
+    }
+
+    pub(crate) fn endpoints(&self) -> Option<Endpoints> {
+        binary_endpoints(self.block.get(..usize::from(self.len))?)
     }
 }
 
