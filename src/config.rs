@@ -18,6 +18,7 @@ pub struct Config {
     coded: bool,
     http2: bool,
     proxied: bool,
+    clock: Option<fn() -> u64>,
     #[cfg(feature = "alloc")]
     codings: &'static [Coding],
     #[cfg(feature = "tls")]
@@ -33,6 +34,7 @@ impl Config {
             coded: false,
             http2: cfg!(feature = "alloc"),
             proxied: false,
+            clock: None,
             #[cfg(feature = "alloc")]
             codings: &[],
             #[cfg(feature = "tls")]
@@ -66,6 +68,17 @@ impl Config {
     pub const fn with_proxy_header(mut self) -> Config {
         self.proxied = true;
         self
+    }
+
+    /// Measures the stages of every connection with this clock: whatever it counts, it must not go back, and it is asked a few times for each
+    /// step. [`Connection::stages`](crate::Connection::stages) has the sums. Nothing else depends on it.
+    pub const fn with_stage_clock(mut self, clock: fn() -> u64) -> Config {
+        self.clock = Some(clock);
+        self
+    }
+
+    pub(crate) const fn stage_clock(&self) -> Option<fn() -> u64> {
+        self.clock
     }
 
     pub(crate) const fn has_proxy_header(&self) -> bool {
@@ -174,7 +187,13 @@ impl Config {
         let coders = crate::coded::bound_bytes(self);
         #[cfg(not(feature = "alloc"))]
         let coders = 0;
-        crate::connection::STATE_BYTES + crate::delivery::bound_bytes(&self.limits, many) + tls + http2 + coders
+        let stages = if self.clock.is_some() { 2 * size_of::<crate::stages::Stages>() } else { 0 };
+        stages
+            + crate::connection::STATE_BYTES
+            + crate::delivery::bound_bytes(&self.limits, many)
+            + tls
+            + http2
+            + coders
     }
 }
 

@@ -7,6 +7,7 @@ use crate::parse::Id;
 use crate::parse::h1::{self, state::One};
 use crate::read::{Deadline, Inbox, Outbox, Pace};
 use crate::reply::Exchanges;
+use crate::stages::{StageStats, Stages};
 use crate::turn::Turn;
 use core::ops::Deref;
 
@@ -131,6 +132,7 @@ pub(crate) struct Core {
     /// A trailer section that waits in the inbox for its turn.
     pub(crate) trailers: Option<(Span, usize)>,
     pub(crate) stats: Stats,
+    pub(crate) stages: crate::stages::Kept,
     pub(crate) stamp: u32,
     pub(crate) held_over: u32,
 }
@@ -222,7 +224,8 @@ impl<C: Deref<Target = Config>> Connection<C> {
         let coders = self.core.coders.as_ref().map_or(0, crate::coded::Coders::retained_bytes);
         #[cfg(not(feature = "alloc"))]
         let coders = 0;
-        STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes() + coders
+        let stages = if cfg!(feature = "alloc") && self.core.stages.is_some() { size_of::<Stages>() } else { 0 };
+        stages + STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes() + coders
     }
 
     /// Frees what is only kept for the next request: decoders and gather buffers. For connections that go idle.
@@ -238,6 +241,12 @@ impl<C: Deref<Target = Config>> Connection<C> {
             Engine::H2(_) => self.core.offset, // each byte once; heads again while they are validated
         };
         Stats { visited_bytes, ..self.core.stats }
+    }
+
+    /// What its stages have cost so far; `None` without a clock ([`Config::with_stage_clock`]).
+    pub fn stages(&self) -> Option<StageStats> {
+        self.core.stages.as_ref()?;
+        Some(self.core.stage_stats())
     }
 
     /// The configuration.
@@ -285,6 +294,7 @@ impl Core {
             skipped: 0,
             trailers: None,
             stats: Stats::default(),
+            stages: Stages::of(config),
             stamp: 0,
             held_over: 0,
         }
@@ -306,6 +316,17 @@ impl Core {
             #[cfg(all(test, feature = "alloc"))]
             Exchanges::H3Model(_) => None,
         }
+    }
+
+    /// With what encoders did, which keep that to themselves.
+    pub(crate) fn stage_stats(&self) -> StageStats {
+        #[cfg_attr(not(feature = "alloc"), allow(unused_mut))]
+        let mut stats = self.stages.as_ref().map_or(StageStats::default(), |stages| stages.stats);
+        #[cfg(feature = "alloc")]
+        if let Some(coders) = &self.coders {
+            stats.decode.add(coders.spent());
+        }
+        stats
     }
 
     /// The connection is over: tell the peer, then the handler.

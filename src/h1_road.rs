@@ -14,6 +14,8 @@ use crate::parse::h1::{Facts, HeadSpans, Item, send};
 use crate::parse::{Expect, Id};
 use crate::read::Waiting;
 use crate::reply::Exchanges;
+#[cfg(feature = "alloc")]
+use crate::stages;
 use crate::turn::{Pause, Step, Turn, Wait};
 
 /// What the delivery does with body bytes that are here.
@@ -42,6 +44,13 @@ impl Core {
             #[cfg(feature = "alloc")]
             _ => true,
         }
+    }
+
+    /// A go of a decoder, for the stages.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn decoded(&mut self, since: u64, outcome: &Result<crate::decode::coding::Step, Violation>) {
+        let bytes = outcome.as_ref().map_or(0, |step| step.produced.len() as u64);
+        stages::stop(&mut self.stages, stages::decode, since, (bytes, 1));
     }
 
     /// What input is waited for.
@@ -360,9 +369,11 @@ impl Turn<'_> {
         #[cfg(feature = "alloc")]
         {
             let plain = self.inbox.plain().get(..len).unwrap_or_default();
+            let since = stages::start(&self.core.stages);
             if let Err(violation) = self.core.delivery.gather(plain, cap) {
                 return self.fail_here(violation);
             }
+            stages::stop(&mut self.core.stages, stages::decode, since, (len as u64, 1));
             self.took(len);
             self.eat(len);
             Step::Again
@@ -458,9 +469,11 @@ impl Turn<'_> {
             return Step::Again;
         }
         let plain = self.inbox.plain().get(..len).unwrap_or_default();
+        let since = stages::start(&self.core.stages);
         if let Err(violation) = self.core.delivery.gather(plain, cap) {
             return self.fail_here(violation);
         }
+        stages::stop(&mut self.core.stages, stages::decode, since, (len as u64, 1));
         self.took(len);
         self.eat(len);
         Step::Again
@@ -472,8 +485,11 @@ impl Turn<'_> {
         let limits = self.config.limits();
         let plain = self.inbox.plain().get(..len).unwrap_or_default();
         let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
+        let since = stages::start(&self.core.stages);
         let Some(decoder) = &mut self.core.delivery.decoder else { return Step::Again };
-        match decoder.step(limits, plain, most) {
+        let outcome = decoder.step(limits, plain, most);
+        self.core.decoded(since, &outcome);
+        match outcome {
             Err(violation) => {
                 self.core.fail(violation);
                 Step::Again
@@ -504,7 +520,10 @@ impl Turn<'_> {
             return None;
         }
         let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
-        match self.core.delivery.decoder.as_mut()?.step(self.config.limits(), &[], most) {
+        let since = stages::start(&self.core.stages);
+        let outcome = self.core.delivery.decoder.as_mut()?.step(self.config.limits(), &[], most);
+        self.core.decoded(since, &outcome);
+        match outcome {
             Err(violation) => {
                 self.core.fail(violation);
                 Some(Step::Again)
@@ -535,8 +554,12 @@ impl Turn<'_> {
         if (self.core.delivery.gather.len() + span.len()) as u64 > cap {
             // In the decoded body, as for its other caps: how much of the coded one was needed depends on how it was cut.
             self.core.fail(violation.shifted(cap));
-        } else if let Err(violation) = self.core.delivery.gather_decoded(span, cap) {
-            self.core.fail(violation);
+        } else {
+            let since = stages::start(&self.core.stages);
+            if let Err(violation) = self.core.delivery.gather_decoded(span, cap) {
+                self.core.fail(violation);
+            }
+            stages::stop(&mut self.core.stages, stages::decode, since, (0, 1)); // the bytes were counted when they were decoded
         }
         Some(Step::Again)
     }
@@ -573,7 +596,11 @@ impl Turn<'_> {
             return None;
         }
         decoder.finish();
-        match decoder.step(limits, &[], most) {
+        let since = stages::start(&self.core.stages);
+        let outcome = decoder.step(limits, &[], most);
+        self.core.decoded(since, &outcome);
+        let decoder = self.core.delivery.decoder.as_mut()?;
+        match outcome {
             Ok(step) if step.produced.is_empty() && !step.done => match decoder.end() {
                 Ok(()) => None,
                 Err(violation) => {

@@ -63,6 +63,7 @@ mod reply;
 #[cfg(feature = "alloc")]
 mod reply_coded;
 mod reply_grpc;
+mod stages;
 mod turn;
 
 pub use base::{Bucket, FieldFault, Instant, Limit, LimitError, Limits, Misuse, Rule, Scope, Span, Unit, Violation};
@@ -73,6 +74,7 @@ pub use parse::h1::Version;
 pub use parse::{Content, Expect, Id};
 pub use read::{Deadline, Inbox, Outbox, Why};
 pub use reply::Reply;
+pub use stages::{Stage, StageStats};
 pub use turn::{Pause, Turn, Wait};
 
 /// The README's examples are tests, and so are those of the guide.

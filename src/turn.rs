@@ -10,6 +10,7 @@ use crate::parse::Id;
 use crate::parse::h1::send::{self, RESERVE};
 use crate::read::{InboxMut, OutboxMut, Waiting, Why};
 use crate::reply::Reply;
+use crate::stages;
 
 /// Why a turn ended. Whatever it says: send what `outbox.ready()` holds, and come back at `deadline()`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -99,7 +100,7 @@ impl<'t> Turn<'t> {
             return None;
         }
         loop {
-            match self.step() {
+            match self.measured_step() {
                 Step::Again => {}
                 Step::Event(raw) => {
                     self.core.stats.events += 1;
@@ -192,6 +193,24 @@ impl<'t> Turn<'t> {
         self.pause.unwrap_or(Pause::Yield)
     }
 
+    /// A step, and what it cost the parser: all of it that no other stage took.
+    fn measured_step(&mut self) -> Step {
+        if self.core.stages.is_none() {
+            return self.step();
+        }
+        let others = |core: &Core| {
+            let stats = core.stage_stats();
+            stats.decrypt.ticks.saturating_add(stats.decode.ticks)
+        };
+        let (before, offset) = (others(self.core), self.core.offset);
+        let since = stages::start(&self.core.stages);
+        let step = self.step();
+        let taken = others(self.core).saturating_sub(before);
+        let bytes = self.core.offset - offset;
+        stages::stop(&mut self.core.stages, stages::parse, since.saturating_add(taken), (bytes, 1));
+        step
+    }
+
     fn step(&mut self) -> Step {
         match self.core.life {
             Life::Open => {}
@@ -268,12 +287,19 @@ impl<'t> Turn<'t> {
     #[cfg(feature = "tls")]
     fn open(&mut self) -> Step {
         let (limits, now) = (self.config.limits(), self.core.pace.now);
-        let Core { tls, choice, hello_shown, .. } = &mut *self.core;
+        let Core { tls, choice, hello_shown, stages, .. } = &mut *self.core;
         let Some(tls) = tls else { return Step::Again };
         if let Some(config) = choice.take() {
             tls.choose(&config);
         }
-        match tls.open(limits, now, self.inbox.raw()) {
+        let since = stages::start(stages);
+        let opened = tls.open(limits, now, self.inbox.raw());
+        let total = match opened {
+            Ok(Opened::Consumed { total } | Opened::Plain { total, .. } | Opened::Closed { total }) => total,
+            _ => 0,
+        };
+        stages::stop(stages, stages::decrypt, since, (total as u64, u64::from(total > 0)));
+        match opened {
             Ok(Opened::Need { want }) => {
                 if !self.inbox.at.eof {
                     return self.starved(want);
@@ -508,7 +534,7 @@ impl<'t> Turn<'t> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.core.tls
             && tls.pending() > 0
-            && seal(&mut self.outbox, tls)
+            && seal(&mut self.outbox, tls, &mut self.core.stages)
         {
             self.outbox.put_raw(|room| tls.flush(room));
             return tls.pending() == 0;
@@ -536,7 +562,7 @@ impl Drop for Turn<'_> {
         #[cfg(feature = "tls")]
         match &mut self.core.tls {
             Some(tls) => {
-                if seal(&mut self.outbox, tls) && tls.pending() > 0 {
+                if seal(&mut self.outbox, tls, &mut self.core.stages) && tls.pending() > 0 {
                     self.outbox.put_raw(|room| tls.flush(room));
                 }
             }
@@ -566,6 +592,15 @@ const SEALING: crate::read::Sealing =
     crate::read::Sealing { header: Tls::HEADER as u32, trailer: Tls::TRAILER as u32, fragment: Tls::FRAGMENT as u32 };
 
 #[cfg(feature = "tls")]
-fn seal(outbox: &mut OutboxMut<'_>, tls: &mut Tls) -> bool {
-    outbox.seal(|record, len| tls.seal(record, len).ok())
+fn seal(outbox: &mut OutboxMut<'_>, tls: &mut Tls, stages: &mut stages::Kept) -> bool {
+    let (since, mut bytes, mut count) = (stages::start(stages), 0, 0);
+    let good = outbox.seal(|record, len| {
+        let sealed = tls.seal(record, len).ok()?;
+        (bytes, count) = (bytes + sealed as u64, count + 1);
+        Some(sealed)
+    });
+    if count > 0 {
+        stages::stop(stages, stages::decrypt, since, (bytes, count));
+    }
+    good
 }
