@@ -73,6 +73,7 @@ pub(crate) fn stop(kept: &mut Kept, stage: fn(&mut StageStats) -> &mut Stage, si
     }
 }
 
+#[cfg(feature = "tls")]
 pub(crate) fn decrypt(stats: &mut StageStats) -> &mut Stage {
     &mut stats.decrypt
 }

@@ -40,11 +40,11 @@ impl<'a> Tlvs<'a> {
         !self.rest.is_empty() && self.split().is_none()
     }
 
-    /// `type length(2) value`
-    fn split(&self) -> Option<((u8, &'a [u8]), &'a [u8])> {
+    /// Type and value of the next one, and what follows: `type length(2) value`.
+    fn split(&self) -> Option<(u8, &'a [u8], &'a [u8])> {
         let ([kind, high, low], rest) = self.rest.split_first_chunk::<3>()?;
         let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
-        Some(((*kind, value), rest))
+        Some((*kind, value, rest))
     }
 }
 
@@ -52,9 +52,9 @@ impl<'a> Iterator for Tlvs<'a> {
     type Item = (u8, &'a [u8]);
 
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let (tlv, rest) = self.split()?;
+        let (kind, value, rest) = self.split()?;
         self.rest = rest;
-        Some(tlv)
+        Some((kind, value))
     }
 }
 
