@@ -173,6 +173,20 @@ rules! {
     OverheadFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too little content for so many frames" limit OverheadBytes;
     Stalled: Message 408 CANCEL 0 "RFC 9113 §10.5" "a response waits too long for its window" limit StallMs;
     StallFlood: Connection 408 CALM 0 "RFC 9113 §10.5" "a third response waits too long for its window" limit StallMs;
+    // Accept
+    ProxySignature: Connection 400 PROTOCOL 0 "PROXY protocol §2" "the connection does not begin with a PROXY header";
+    ProxyLine: Connection 400 PROTOCOL 0 "PROXY protocol §2.1" "the line of a PROXY header is malformed";
+    ProxyLineTooLong: Connection 400 PROTOCOL 0 "PROXY protocol §2.1" "the line of a PROXY header does not end within 107 bytes";
+    ProxyAddress: Connection 400 PROTOCOL 0 "PROXY protocol §2.1" "an address or a port of a PROXY header is malformed";
+    ProxyVersion: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "a PROXY header has a version or a command that does not exist";
+    ProxyFamily: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "a PROXY header has an address family or a transport that does not exist";
+    ProxyLength: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "a PROXY header is too short for its addresses";
+    ProxyTooLong: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "a PROXY header is too long" limit ProxyHeaderBytes;
+    ProxyTlv: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "a value of a PROXY header is malformed, or stands twice";
+    ProxyChecksum: Connection 400 PROTOCOL 0 "PROXY protocol §2.2.3" "the checksum of a PROXY header is wrong";
+    ProxyTruncated: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "the connection ended inside a PROXY header";
+    ProxyTimeout: Connection 408 CANCEL 0 "PROXY protocol §2" "the PROXY header did not arrive in time" limit HeadMs;
+    Overloaded: Connection 503 CALM 0 "RFC 9110 §15.6.4" "the server has too many connections";
     // Time and rates
     HeadTimeout: Connection 408 CANCEL 0 "RFC 9112 §9.5" "the head did not arrive in time" limit HeadMs;
     HandshakeTimeout: Connection 408 CANCEL 90 "RFC 9112 §9.5" "the TLS handshake did not end in time" limit HandshakeMs;
@@ -401,7 +415,7 @@ mod tests {
         for &rule in Rule::ALL {
             let v = Violation::over(rule, 7, &Limits::DEFAULT);
             assert!((400..=505).contains(&v.status()), "{rule:?}");
-            let documents = ["RFC ", "WHATWG ", "Protobuf ", "gRPC "];
+            let documents = ["RFC ", "WHATWG ", "Protobuf ", "gRPC ", "PROXY protocol "];
             assert!(documents.iter().any(|d| v.section().starts_with(d)), "{rule:?}");
             assert!(!v.text().is_empty());
             assert_eq!(v.limit().is_some(), v.value != 0, "{rule:?}");

@@ -10,10 +10,10 @@ pub mod accept;
 pub mod admission;
 mod buffers;
 mod builder;
-mod handler;
 #[cfg(unix)]
 pub mod doorbell;
 pub mod hand_out;
+mod handler;
 #[cfg(target_os = "linux")]
 pub mod handover;
 mod incident;
