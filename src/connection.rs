@@ -201,6 +201,11 @@ impl<C: Deref<Target = Config>> Connection<C> {
         }
     }
 
+    /// No exchange is under way, and no part of a request has been taken yet.
+    pub fn is_between(&self) -> bool {
+        self.core.is_between()
+    }
+
     /// How it ended, once it has.
     pub fn end(&self) -> Option<End> {
         self.core.end

@@ -135,20 +135,20 @@ impl<'t> Turn<'t> {
     }
 
     /// An exchange that waits for nothing but its handler: its request is complete, or unwanted, or held back by the handler, and
-    /// what was said so far is sent as far as it can be. For drivers whose handlers act in their events alone: nobody will answer it any
-    /// more. In HTTP/1.1 the turn ends with [`Wait::Reply`] then; in HTTP/2 there is always more to read.
+    /// what was said so far is sent as far as it can be. Those that are `awaited` from elsewhere are passed over. For drivers whose handlers act in
+    /// their events: nobody will answer it any more. In HTTP/1.1 the turn ends with [`Wait::Reply`] then; in HTTP/2 there is always more to read.
     /// Known once a turn waits for input or for its caller.
-    pub fn unanswered(&self) -> Option<Id> {
+    pub fn unanswered(&self, awaited: impl Fn(Id) -> bool) -> Option<Id> {
         if !matches!(self.pause, Some(Pause::Input { .. } | Pause::Caller(_))) {
             return None;
         }
         #[cfg(feature = "alloc")]
         if let crate::reply::Exchanges::H2(streams) = &self.core.exchanges {
-            let stuck = streams.iter().find(|(_, s)| s.is_up_to_its_handler());
+            let stuck = streams.iter().find(|(_, s)| s.is_up_to_its_handler() && !awaited(Id(s.shared.id)));
             return stuck.map(|(_, s)| Id(s.shared.id));
         }
         match self.pause {
-            Some(Pause::Caller(Wait::Reply(id))) => Some(id),
+            Some(Pause::Caller(Wait::Reply(id))) => Some(id).filter(|&id| !awaited(id)),
             _ => None,
         }
     }

@@ -91,6 +91,11 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Inbox<S> {
         self.at.eof = true;
     }
 
+    /// [`Inbox::end`] was said of it.
+    pub fn ended(&self) -> bool {
+        self.at.eof
+    }
+
     /// Nothing waits in it: the storage may be taken away.
     pub fn is_empty(&self) -> bool {
         self.at.unconsumed() == 0
