@@ -195,6 +195,7 @@ rules! {
     TlsCertificatesTooMany: Connection 400 PROTOCOL 42 "RFC 8446 §4.4.2" "the client's chain has too many certificates" limit ClientCertificates;
     TlsCertificatesTooLong: Connection 400 PROTOCOL 42 "RFC 8446 §4.4.2" "the client's chain of certificates is too long" limit ClientCertificateBytes;
     TlsNoApplicationProtocol: Connection 400 PROTOCOL 120 "RFC 7301 §3.2" "no application protocol in common";
+    TlsServerName: Connection 400 PROTOCOL 112 "RFC 6066 §3" "the server name is not one that is served here";
     TlsVersion: Connection 400 PROTOCOL 70 "RFC 8446 §4.2.1" "no TLS version in common";
     TlsBadRecord: Connection 400 PROTOCOL 20 "RFC 8446 §5.2" "a record did not authenticate";
     TlsInnerPlaintext: Connection 400 PROTOCOL 10 "RFC 8446 §5.4" "a record holds no content type, or one that may not come now";
