@@ -96,6 +96,11 @@ impl Port {
     pub(crate) fn choose(&self, hello: &vestibule::Hello<'_>) -> Option<TlsConfig> {
         self.tls.as_ref().map(|tls| tls.choose(hello))
     }
+
+    /// The same for TLS that is not the machine's own.
+    pub(crate) fn choose_by(&self, _sni: Option<&str>, _alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
+        self.tls.as_ref().map(TlsChoice::config)
+    }
 }
 
 /// A listening socket and what it is for.
@@ -169,6 +174,7 @@ pub(crate) struct Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     pub(crate) handshakes: Option<Pool>,
+    pub(crate) records: Option<Pool>,
     pub(crate) decode: Option<Pool>,
     /// Whole turns: parsing and the service.
     pub(crate) turns: Option<Pool>,
@@ -180,7 +186,8 @@ impl Pools {
         let pool = |on: bool, name| on.then(|| Pool::start(name, threads, plan.queue, |_| {})).transpose();
         let Offload { handshakes, records, decode, process } = plan.offload;
         Ok(Pools {
-            handshakes: pool(handshakes || records, "crypto")?,
+            handshakes: pool(handshakes && !records, "crypto")?,
+            records: pool(records, "crypto")?,
             decode: pool(decode, "decode")?,
             turns: pool(process, "process")?,
         })
@@ -191,7 +198,7 @@ impl Pools {
     }
 
     fn close(&self) {
-        [&self.handshakes, &self.decode, &self.turns].into_iter().flatten().for_each(Pool::close);
+        [&self.handshakes, &self.records, &self.decode, &self.turns].into_iter().flatten().for_each(Pool::close);
     }
 }
 

@@ -58,12 +58,18 @@ struct Crew {
 }
 
 impl Served {
-    pub(crate) fn new(config: Arc<Config>, shared: Arc<Shared>, port: Arc<Port>, peer: Peer, post: Post) -> Served {
+    pub(crate) fn new(
+        connection: Connection<Arc<Config>>,
+        shared: &Arc<Shared>,
+        port: &Arc<Port>,
+        peer: Peer,
+        post: &Post,
+    ) -> Served {
         let crew = Crew {
-            shared,
-            port,
+            shared: shared.clone(),
+            port: port.clone(),
             peer,
-            post,
+            post: post.clone(),
             seat: Seat::Empty,
             open: Open::default(),
             to_refuse: Vec::new(),
@@ -72,8 +78,7 @@ impl Served {
             jobs: 0,
             full: false,
         };
-        let now = crew.shared.now();
-        Served { connection: Connection::new(config, now), crew }
+        Served { connection, crew }
     }
 
     pub(crate) fn connection(&self) -> &Connection<Arc<Config>> {
