@@ -6,19 +6,22 @@
 //! Nothing here is needed to use another provider: any [`rustls::ServerConfig`] makes a [`TlsConfig`].
 
 use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod made;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod site;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod sites;
 mod tickets;
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+use made::{certificates, read};
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use made::{from_pem, provider, server_config};
 pub use rustls;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 use site::Pem;
@@ -133,55 +136,6 @@ impl From<rustls::Error> for TlsError {
     }
 }
 
-/// The crypto provider: aws-lc-rs, with post-quantum key exchange; or ring, if only that feature is on.
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "aws-lc-rs")]
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    #[cfg(not(feature = "aws-lc-rs"))]
-    let provider = rustls::crypto::ring::default_provider();
-    Arc::new(provider)
-}
-
-/// A configuration for HTTP/2 and HTTP/1.1, in this order, over TLS 1.3 and 1.2, with resumption by tickets whose keys the
-/// provider draws and rotates (see [`Tickets`]).
-///
-/// # Errors
-/// The key does not fit the certificate, or the provider cannot use it.
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub fn server_config(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = Tickets::new()?.0;
-    Ok(config)
-}
-
-/// The same from PEM texts: a certificate chain, the server's own first, and its private key (PKCS #8, PKCS #1 or SEC1).
-///
-/// # Errors
-/// See [`TlsError`].
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<ServerConfig, TlsError> {
-    server_config(certificates(chain)?, PrivateKeyDer::from_pem_slice(key)?)
-}
-
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
-    if certificates.is_empty() { Err(TlsError::NoCertificate) } else { Ok(certificates) }
-}
-
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|error| TlsError::File { path: path.into(), error })
-}
-
 /// Writes the secrets of every connection to the file that the environment variable `SSLKEYLOGFILE` names, so that a capture can
 /// be read. Only when this is called, and only if the variable is set.
 pub fn log_keys(config: &mut ServerConfig) {
@@ -189,20 +143,4 @@ pub fn log_keys(config: &mut ServerConfig) {
 }
 
 #[cfg(all(test, feature = "aws-lc-rs"))]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pem_texts_make_a_configuration_and_bad_ones_say_why() {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let config = from_pem(cert.as_bytes(), key.as_bytes()).unwrap();
-        assert_eq!(config.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
-        assert!(matches!(from_pem(b"", key.as_bytes()), Err(TlsError::NoCertificate)));
-        assert!(matches!(from_pem(cert.as_bytes(), b"nonsense"), Err(TlsError::Pem(_))));
-        let other = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-        let wrong = from_pem(cert.as_bytes(), other.signing_key.serialize_pem().as_bytes());
-        assert!(matches!(wrong, Err(TlsError::Rustls(_))));
-    }
-}
+mod tests;

@@ -1,6 +1,5 @@
 //! In: the provider's random numbers. Out: keys for tickets that many configurations and all workers share.
 
-use super::TlsError;
 use rustls::server::ProducesTickets;
 use std::fmt;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ impl Tickets {
     /// # Errors
     /// The provider has no random numbers.
     #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-    pub fn new() -> Result<Tickets, TlsError> {
+    pub fn new() -> Result<Tickets, super::TlsError> {
         #[cfg(feature = "aws-lc-rs")]
         let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         #[cfg(not(feature = "aws-lc-rs"))]
