@@ -203,7 +203,7 @@ rules! {
     TlsKeyUpdateValue: Connection 400 PROTOCOL 47 "RFC 8446 §4.6.3" "a KeyUpdate asks for what does not exist";
     TlsKeyUpdateFlood: Connection 400 CALM 10 "RFC 8446 §4.6.3" "too many records that carry no data" limit KeyUpdateBurst;
     TlsPostHandshake: Connection 400 PROTOCOL 10 "RFC 8446 §4.6" "a handshake message that may not come after the handshake";
-    TlsRenegotiation: Connection 400 CALM 10 "RFC 5246 §7.2.2" "the client asks to renegotiate once more";
+    TlsRenegotiation: Connection 400 PROTOCOL 10 "RFC 5246 §7.2.2" "the client insists on renegotiation";
     TlsAlertSyntax: Connection 400 PROTOCOL 50 "RFC 8446 §6" "an alert is not two bytes";
     TlsWarnings: Connection 400 CALM 10 "RFC 8446 §6" "too many warning alerts" limit WarningAlerts;
     TlsChangeCipherSpec: Connection 400 PROTOCOL 10 "RFC 8446 appendix D.4" "a ChangeCipherSpec that may not come now" limit CompatibilityCcs;
