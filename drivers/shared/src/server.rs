@@ -95,12 +95,12 @@ impl fmt::Debug for Port {
 
 impl Port {
     pub(crate) fn choose(&self, hello: &vestibule::Hello<'_>) -> Option<TlsConfig> {
-        self.tls.as_ref().map(|tls| tls.choose(hello))
+        self.choose_by(hello.sni, &mut hello.alpn())
     }
 
     /// The same for TLS that is not the machine's own.
-    pub(crate) fn choose_by(&self, _sni: Option<&str>, _alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
-        self.tls.as_ref().map(TlsChoice::config)
+    pub(crate) fn choose_by(&self, sni: Option<&str>, alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
+        self.tls.as_ref()?.choose(sni, alpn)
     }
 }
 

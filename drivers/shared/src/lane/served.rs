@@ -233,8 +233,9 @@ impl Crew {
     fn event(&mut self, event: Event<'_>) -> bool {
         let event = match event {
             Event::Hello(hello) => {
-                if let Some(tls) = self.port.choose(&hello) {
-                    hello.choose(tls);
+                match self.port.choose(&hello) {
+                    Some(tls) => hello.choose(tls),
+                    None => hello.refuse(),
                 }
                 return true;
             }
