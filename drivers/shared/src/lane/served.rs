@@ -1,5 +1,6 @@
 //! In: a machine and the service that answers it. Out: one go of both together, on whatever thread they are.
 
+use crate::handler::RETRY_AFTER;
 use crate::incident::What;
 use crate::lane::{Inside, Letter};
 use crate::later::{Answer, Post};
@@ -58,12 +59,18 @@ struct Crew {
 }
 
 impl Served {
-    pub(crate) fn new(config: Arc<Config>, shared: Arc<Shared>, port: Arc<Port>, peer: Peer, post: Post) -> Served {
+    pub(crate) fn new(
+        connection: Connection<Arc<Config>>,
+        shared: &Arc<Shared>,
+        port: &Arc<Port>,
+        peer: Peer,
+        post: &Post,
+    ) -> Served {
         let crew = Crew {
-            shared,
-            port,
+            shared: shared.clone(),
+            port: port.clone(),
             peer,
-            post,
+            post: post.clone(),
             seat: Seat::Empty,
             open: Open::default(),
             to_refuse: Vec::new(),
@@ -72,8 +79,7 @@ impl Served {
             jobs: 0,
             full: false,
         };
-        let now = crew.shared.now();
-        Served { connection: Connection::new(config, now), crew }
+        Served { connection, crew }
     }
 
     pub(crate) fn connection(&self) -> &Connection<Arc<Config>> {
@@ -227,8 +233,9 @@ impl Crew {
     fn event(&mut self, event: Event<'_>) -> bool {
         let event = match event {
             Event::Hello(hello) => {
-                if let Some(tls) = self.port.choose(&hello) {
-                    hello.choose(tls);
+                match self.port.choose(&hello) {
+                    Some(tls) => hello.choose(tls),
+                    None => hello.refuse(),
                 }
                 return true;
             }
@@ -324,9 +331,6 @@ impl Crew {
         }
     }
 }
-
-/// How long a client that is turned away is asked to wait, in seconds (RFC 9110 §10.2.3).
-const RETRY_AFTER: &str = "1";
 
 /// The exchange that an event is about, as far as it can still be answered.
 fn exchange_of(event: &Event<'_>) -> Option<Id> {
