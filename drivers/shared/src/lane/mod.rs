@@ -99,10 +99,29 @@ impl fmt::Debug for Letter {
     }
 }
 
-/// The buffers of a connection whose turns are taken elsewhere.
+/// The buffers of a connection whose turns are taken elsewhere. Wherever they are dropped, their storages go back.
 struct Own {
     inbox: Inbox<Vec<u8>>,
     outbox: Outbox<Vec<u8>>,
+    shared: Arc<Shared>,
+}
+
+impl Own {
+    fn of(shared: &Arc<Shared>) -> Own {
+        let mut storages = shared.storages();
+        let (inbox, outbox) = (Inbox::new(storages.inbox()), Outbox::new(storages.outbox()));
+        Own { inbox, outbox, shared: shared.clone() }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let inbox = std::mem::replace(&mut self.inbox, Inbox::new(Vec::new()));
+        let outbox = std::mem::replace(&mut self.outbox, Outbox::new(Vec::new()));
+        let mut storages = self.shared.storages();
+        storages.give_inbox(inbox.into_store());
+        storages.give_outbox(outbox.into_store());
+    }
 }
 
 /// A connection on its way to another thread and back.
@@ -128,6 +147,8 @@ pub struct Lane {
     last: Option<Went>,
     /// Something has happened that the last turn does not know of.
     news: bool,
+    /// Since the last turn some of its own outbox has gone.
+    moved: bool,
     ended: bool,
     /// It waits for room where it is to go.
     parked: bool,
@@ -164,6 +185,7 @@ impl Lane {
             post,
             last: None,
             news: true,
+            moved: false,
             ended: false,
             parked: false,
             draining: false,
@@ -205,7 +227,7 @@ impl Lane {
         S: AsRef<[u8]> + AsMut<[u8]>,
         T: AsRef<[u8]> + AsMut<[u8]>,
     {
-        let mut plain = records.plain.take().unwrap_or_else(|| self.shared.own());
+        let mut plain = records.plain.take().unwrap_or_else(|| Own::of(&self.shared));
         let next = match records.come(now, &mut plain, outbox) {
             State::Away => Next::Wait,
             State::Failed(violation) => {
@@ -236,7 +258,7 @@ impl Lane {
         };
         let idle = plain.inbox.is_empty() && !plain.inbox.ended() && plain.outbox.is_empty();
         match idle && !plain.outbox.finished() {
-            true => self.shared.give_back(plain),
+            true => drop(plain),
             false => records.plain = Some(plain),
         }
         next
@@ -302,35 +324,40 @@ impl Lane {
         T: AsRef<[u8]> + AsMut<[u8]>,
     {
         if let Some(own) = &mut self.own {
-            outbox.carry(&mut own.outbox);
+            self.moved |= outbox.carry(&mut own.outbox) > 0;
             if own.inbox.is_empty() && own.outbox.is_empty() && !own.outbox.finished() {
-                self.give_back();
+                self.own = None;
             }
         }
-        let pool = self.destination().cloned();
+        // What has never said anything has nothing to be done elsewhere.
+        let is_new = self.last.is_none() && self.own.is_none() && inbox.is_empty();
+        let pool = if is_new { None } else { self.destination().cloned() };
         if pool.is_none() && self.own.is_none() {
             let Some(served) = &mut self.served else { return Next::Wait };
             let went = served.go(now, inbox, outbox);
             return self.next(went, !outbox.is_empty());
         }
-        let mut own = self.own.take().unwrap_or_else(|| self.shared.own());
+        let mut own = self.own.take().unwrap_or_else(|| Own::of(&self.shared));
         let carried = own.inbox.carry(inbox, usize::MAX) > 0;
         let ended = own.inbox.ended() && !std::mem::replace(&mut self.ended, own.inbox.ended());
         let due = self.deadline_here().is_some_and(|deadline| deadline <= now);
-        let last = self.last.map(|went| (went.pause, went.held));
-        let on = matches!(last, None | Some((Pause::Room | Pause::Yield, _)) | Some((_, true)));
-        if !(carried || ended || due || on || std::mem::take(&mut self.news)) {
+        // Without more room, what has waited for room would wait on: a turn for it would be in vain.
+        let on = match self.last {
+            None | Some(Went { pause: Pause::Yield, .. }) => true,
+            Some(went) => (went.held || went.pause == Pause::Room) && self.moved,
+        };
+        if !(carried || ended || due || on || self.news) {
             self.own = Some(own);
             return self.next_of_last(outbox);
         }
-        self.news = false;
+        (self.news, self.moved) = (false, false);
         match (pool, self.served.take()) {
             (Some(pool), Some(served)) => self.send_away(now, &pool, served, own),
             (None, Some(served)) => self.go_apart(now, served, own),
             (_, None) => return Next::Wait,
         }
         if let Some(own) = &mut self.own {
-            outbox.carry(&mut own.outbox);
+            self.moved |= outbox.carry(&mut own.outbox) > 0;
         }
         self.next_of_last(outbox)
     }
@@ -386,12 +413,6 @@ impl Lane {
             return pools.handshakes.as_ref();
         }
         pools.turns.as_ref()
-    }
-
-    fn give_back(&mut self) {
-        if let Some(own) = self.own.take() {
-            self.shared.give_back(own);
-        }
     }
 
     fn next(&mut self, went: Result<Went, Misuse>, unsent: bool) -> Next {
@@ -515,15 +536,6 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
-    fn drop(&mut self) {
-        self.give_back();
-        if let Some(plain) = self.records.as_mut().and_then(|records| records.plain.take()) {
-            self.shared.give_back(plain);
-        }
-    }
-}
-
 fn what_next(went: Went, unsent: bool) -> Next {
     let Went { pause, awaits, held } = went;
     match pause {
@@ -535,18 +547,5 @@ fn what_next(went: Went, unsent: bool) -> Next {
         Pause::Input { want } => Next::Read { want },
         Pause::Caller(_) if awaits => Next::Wait,
         Pause::Caller(_) => Next::Again,
-    }
-}
-
-impl Shared {
-    fn own(&self) -> Own {
-        let mut storages = self.storages();
-        Own { inbox: Inbox::new(storages.inbox()), outbox: Outbox::new(storages.outbox()) }
-    }
-
-    fn give_back(&self, own: Own) {
-        let mut storages = self.storages();
-        storages.give_inbox(own.inbox.into_store());
-        storages.give_outbox(own.outbox.into_store());
     }
 }
