@@ -21,9 +21,10 @@ use served::{Served, Went};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use vestibule::decode::job::Done;
 use vestibule::decrypt::Tls;
-use vestibule::{Connection, Id, Inbox, Instant, Misuse, Outbox, Pause, Why};
+use vestibule::{Connection, Id, Inbox, Instant, Limit, Misuse, Outbox, Pause, Why};
 
 /// What a driver does next for a connection. Before anything else it writes what `outbox.ready()` holds, as far as it goes, and shuts the
 /// write side down once `outbox.finished()`.
@@ -150,6 +151,8 @@ pub struct Lane {
     /// Since the last turn some of its own outbox has gone.
     moved: bool,
     ended: bool,
+    /// It is over, and this is how long the driver may take to send its last bytes.
+    closing: Option<Instant>,
     /// It waits for room where it is to go.
     parked: bool,
     draining: bool,
@@ -187,6 +190,7 @@ impl Lane {
             news: true,
             moved: false,
             ended: false,
+            closing: None,
             parked: false,
             draining: false,
             heard: false,
@@ -253,8 +257,10 @@ impl Lane {
                 Next::Wait
             }
             None if records.waits_for_room() => Next::Write,
-            None if matches!(next, Next::Close(_)) && !outbox.is_empty() => Next::Write,
-            None => next,
+            None => match next {
+                Next::Close(how) => self.close(how, now, outbox),
+                next => next,
+            },
         };
         let idle = plain.inbox.is_empty() && !plain.inbox.ended() && plain.outbox.is_empty();
         match idle && !plain.outbox.finished() {
@@ -348,7 +354,7 @@ impl Lane {
         };
         if !(carried || ended || due || on || self.news) {
             self.own = Some(own);
-            return self.next_of_last(outbox);
+            return self.next_of_last(now, outbox);
         }
         (self.news, self.moved) = (false, false);
         match (pool, self.served.take()) {
@@ -359,7 +365,7 @@ impl Lane {
         if let Some(own) = &mut self.own {
             self.moved |= outbox.carry(&mut own.outbox) > 0;
         }
-        self.next_of_last(outbox)
+        self.next_of_last(now, outbox)
     }
 
     /// A turn here, in buffers of its own.
@@ -428,17 +434,27 @@ impl Lane {
         }
     }
 
-    fn next_of_last<T: AsRef<[u8]> + AsMut<[u8]>>(&mut self, outbox: &Outbox<T>) -> Next {
+    fn next_of_last<T: AsRef<[u8]> + AsMut<[u8]>>(&mut self, now: Instant, outbox: &Outbox<T>) -> Next {
         if self.served.is_none() || self.parked {
             return Next::Wait;
         }
         let waits = self.own.as_ref().is_some_and(|own| !own.outbox.is_empty());
         match self.last.map(|went| what_next(went, waits || !outbox.is_empty())) {
+            // What it gives up is not sent any more: a reader that was too slow would not take it.
+            Some(Next::Close(how)) if waits => Next::Close(how),
+            Some(Next::Close(how)) => self.close(how, now, outbox),
             _ if waits => Next::Write,
-            Some(Next::Close(_)) if !outbox.is_empty() => Next::Write,
             Some(next) => next,
             None => Next::Close(How::Cut),
         }
+    }
+
+    /// To the machine all is sent; what of it is still with the driver has a while to go out.
+    fn close<T: AsRef<[u8]> + AsMut<[u8]>>(&mut self, how: How, now: Instant, outbox: &Outbox<T>) -> Next {
+        let limits = self.port.config.limits();
+        let wait = limits.get(Limit::LingerMs).max(limits.get(Limit::RateGraceMs));
+        let closing = *self.closing.get_or_insert(now.after(Duration::from_millis(wait)));
+        if outbox.is_empty() || closing <= now { Next::Close(how) } else { Next::Write }
     }
 
     /// A letter of the mailbox for this lane's key. A turn has to follow.
@@ -461,7 +477,7 @@ impl Lane {
         let records = self.records.as_ref().and_then(|records| records.deadline);
         match self.parked {
             true => None,
-            false => [records, self.deadline_here()].into_iter().flatten().min(),
+            false => [records, self.deadline_here(), self.closing].into_iter().flatten().min(),
         }
     }
 
