@@ -8,6 +8,7 @@ use crate::lane::Lane;
 use crate::later::Post;
 use crate::mailbox::{Mail, Mailbox};
 use crate::pool::Pool;
+use crate::rehearsal::Rehearsal;
 use crate::service::{BoxService, Factory, Peer};
 use crate::signals::Signals;
 use crate::slots::Key;
@@ -206,7 +207,7 @@ impl Pools {
         self.handshakes.is_none() && self.turns.is_none()
     }
 
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls]
             .into_iter()
             .flatten()
@@ -228,6 +229,8 @@ pub struct Shared {
     inbox_bytes: usize,
     outbox_bytes: usize,
     storages: Mutex<Buffers>,
+    /// The storages that connections hold, by the buffers that they are of.
+    meters: Mutex<Vec<Arc<AtomicUsize>>>,
     pub(crate) pools: Pools,
     epoch: Instant,
     pub(crate) counts: Counts,
@@ -279,7 +282,15 @@ impl Shared {
 
     /// What one worker's buffers are like.
     pub fn buffers(&self) -> Buffers {
-        Buffers::new(self.inbox_bytes, self.outbox_bytes)
+        let buffers = Buffers::new(self.inbox_bytes, self.outbox_bytes);
+        let mut meters = self.meters();
+        meters.retain(|meter| Arc::strong_count(meter) > 1); // those of threads that have ended
+        meters.push(buffers.meter());
+        buffers
+    }
+
+    fn meters(&self) -> MutexGuard<'_, Vec<Arc<AtomicUsize>>> {
+        self.meters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn storages(&self) -> MutexGuard<'_, Buffers> {
@@ -303,7 +314,7 @@ impl Shared {
         (self.factory)(peer, post)
     }
 
-    fn permit(self: &Arc<Self>) -> Option<Permit> {
+    pub(crate) fn permit(self: &Arc<Self>) -> Option<Permit> {
         let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.cap).then_some(n + 1));
         taken.ok().map(|_| Permit(self.clone()))
     }
@@ -487,6 +498,7 @@ impl<D: Driver> Server<D> {
         let sizes = ports.iter().map(|port| (port.config.inbox_bytes(), port.config.least_outbox_bytes()));
         let inbox_bytes = sizes.clone().map(|s| s.0).max().unwrap_or(0).next_multiple_of(BLOCK);
         let outbox_bytes = sizes.map(|s| s.1).max().unwrap_or(0).next_multiple_of(BLOCK);
+        let storages = Buffers::new(inbox_bytes, outbox_bytes);
         let place = |listeners| Place { listeners, mailbox: Arc::default(), tenure: Arc::default() };
         let shared = Shared {
             factory,
@@ -496,7 +508,8 @@ impl<D: Driver> Server<D> {
             open: AtomicUsize::new(0),
             inbox_bytes,
             outbox_bytes,
-            storages: Mutex::new(Buffers::new(inbox_bytes, outbox_bytes)),
+            meters: Mutex::new(vec![storages.meter()]),
+            storages: Mutex::new(storages),
             pools,
             threads: plan.threads,
             topology: plan.topology,
@@ -511,6 +524,13 @@ impl<D: Driver> Server<D> {
         };
         let (shared, commands) = (Arc::new(shared), channel());
         Ok(Server { shared, ports, acceptors, signals: plan.signals, pin: plan.pin, commands, driver: PhantomData })
+    }
+
+    /// Its lanes without its sockets and threads, to be served by hand: see [`Rehearsal`].
+    pub fn rehearse(self) -> Rehearsal {
+        self.shared.places().iter_mut().for_each(|place| place.listeners.clear());
+        let handle = self.handle();
+        Rehearsal::new(handle, self.shared, self.ports)
     }
 
     /// Where it listens, in the order of the builder's calls, with the true ports.
@@ -671,7 +691,7 @@ impl Shared {
         }
     }
 
-    fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         let counts = &self.counts;
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Summary {
@@ -713,6 +733,16 @@ impl Handle {
     /// It was asked to stop.
     pub fn is_stopping(&self) -> bool {
         self.shared.is_stopping()
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// Storages that connections hold now, to read into or to write from. None for connections that are idle.
+    pub fn storages(&self) -> usize {
+        self.shared.meters().iter().map(|meter| meter.load(Ordering::Relaxed)).sum()
     }
 }
 
