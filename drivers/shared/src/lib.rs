@@ -15,6 +15,7 @@ mod lane;
 mod later;
 mod mailbox;
 mod pool;
+pub mod probe;
 mod server;
 mod service;
 mod signals;
