@@ -8,6 +8,7 @@ use crate::lane::Lane;
 use crate::later::Post;
 use crate::mailbox::{Mail, Mailbox};
 use crate::pool::Pool;
+use crate::probe::{Meter, Probe, Role, Stage};
 use crate::rehearsal::Rehearsal;
 use crate::service::{BoxService, Factory, Peer};
 use crate::signals::Signals;
@@ -130,10 +131,14 @@ impl Listener {
     /// What `accept` says; `WouldBlock` if none waits, `QuotaExceeded` if no more may be open.
     pub fn accept(&self, shared: &Arc<Shared>) -> io::Result<Arrival> {
         let Some(permit) = shared.permit() else { return Err(io::ErrorKind::QuotaExceeded.into()) };
+        let since = shared.probe.as_ref().map(|_| crate::probe::now());
         let (socket, from) = self.socket.accept()?;
         socket.set_nonblocking(true)?;
         // Answers go out whole: waiting for more to send with them would only delay them.
         let _ = socket.set_tcp_nodelay(true);
+        if let (Some(probe), Some(since)) = (&shared.probe, since) {
+            probe.took(Stage::Accept, since, 0, 0);
+        }
         Ok(self.arrival(socket, from.as_socket(), permit, shared))
     }
 
@@ -147,6 +152,7 @@ impl Listener {
 
     fn arrival(&self, socket: Socket, from: Option<SocketAddr>, permit: Permit, shared: &Shared) -> Arrival {
         shared.counts.connections.fetch_add(1, Ordering::Relaxed);
+        shared.probe.iter().for_each(|probe| probe.accepted());
         let peer = Peer { addr: from, local: Some(self.port.local), proxy: None, tls: self.port.tls.is_some() };
         Arrival { socket, peer, port: self.port.clone(), permit }
     }
@@ -207,11 +213,16 @@ impl Pools {
         self.handshakes.is_none() && self.turns.is_none()
     }
 
+    fn all(&self) -> impl Iterator<Item = &Pool> {
+        [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls].into_iter().flatten()
+    }
+
+    fn threads(&self) -> usize {
+        self.all().map(Pool::threads).sum()
+    }
+
     pub(crate) fn close(&self) {
-        [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls]
-            .into_iter()
-            .flatten()
-            .for_each(Pool::close);
+        self.all().for_each(Pool::close);
     }
 }
 
@@ -234,6 +245,7 @@ pub struct Shared {
     pub(crate) pools: Pools,
     epoch: Instant,
     pub(crate) counts: Counts,
+    pub(crate) probe: Option<Arc<Probe>>,
     stopping: AtomicBool,
     stopped: Mutex<Option<Instant>>,
     wake: Condvar,
@@ -280,6 +292,11 @@ impl Shared {
         self.is_stopping() && self.stopped().is_some_and(|then| then.elapsed() >= self.grace)
     }
 
+    /// What is measured, if anything is.
+    pub fn probe(&self) -> Option<&Arc<Probe>> {
+        self.probe.as_ref()
+    }
+
     /// What one worker's buffers are like.
     pub fn buffers(&self) -> Buffers {
         let buffers = Buffers::new(self.inbox_bytes, self.outbox_bytes);
@@ -306,6 +323,9 @@ impl Shared {
         };
         if let Some(count) = count {
             count.fetch_add(1, Ordering::Relaxed);
+        }
+        if let (Some(probe), What::Panic) = (&self.probe, &what) {
+            probe.panicked();
         }
         (self.hook)(&Incident { peer, what });
     }
@@ -355,6 +375,7 @@ pub struct Worker {
     /// What it shares with the others.
     pub shared: Arc<Shared>,
     tenure: Arc<Tenure>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl Worker {
@@ -371,7 +392,22 @@ impl Worker {
     pub fn apart(&self) -> Worker {
         let Worker { index, listeners, shared, tenure, .. } = self;
         let (listeners, shared, tenure) = (listeners.clone(), shared.clone(), tenure.clone());
-        Worker { index: *index, listeners, mailbox: Arc::default(), shared, tenure }
+        Worker { index: *index, listeners, mailbox: Arc::default(), shared, tenure, meter: None }
+    }
+
+    /// Its loop is about to wait. With [`Worker::works`] this tells the probe how busy its thread is; without one it costs nothing.
+    pub fn waits(&self) {
+        if let Some(meter) = &self.meter {
+            meter.turn_to(false, crate::probe::now());
+        }
+    }
+
+    /// Its loop is back. `ready` says how many sockets, letters or completions it found, and is asked only if there is a probe.
+    pub fn works(&self, ready: impl FnOnce() -> usize) {
+        if let Some(meter) = &self.meter {
+            meter.turn_to(true, crate::probe::now());
+            meter.finds(ready() as u64);
+        }
     }
 
     /// It is to take nothing new and to come to an end: the server stops, or another worker has taken its place.
@@ -499,6 +535,11 @@ impl<D: Driver> Server<D> {
         let inbox_bytes = sizes.clone().map(|s| s.0).max().unwrap_or(0).next_multiple_of(BLOCK);
         let outbox_bytes = sizes.map(|s| s.1).max().unwrap_or(0).next_multiple_of(BLOCK);
         let storages = Buffers::new(inbox_bytes, outbox_bytes);
+        let probe = plan.probe.then(|| {
+            let probe = Probe::new(workers + pools.threads() + processors());
+            pools.all().for_each(|pool| probe.watch_pool(pool));
+            Arc::new(probe)
+        });
         let place = |listeners| Place { listeners, mailbox: Arc::default(), tenure: Arc::default() };
         let shared = Shared {
             factory,
@@ -517,6 +558,7 @@ impl<D: Driver> Server<D> {
             turn: AtomicUsize::new(0),
             epoch: Instant::now(),
             counts: Counts::default(),
+            probe,
             stopping: AtomicBool::new(false),
             stopped: Mutex::new(None),
             wake: Condvar::new(),
@@ -543,6 +585,11 @@ impl<D: Driver> Server<D> {
         Handle { shared: self.shared.clone(), commands: self.commands.0.clone() }
     }
 
+    /// What is measured, if [`Builder::probe`] said so. For `/metrics`, a page, or a look now and then.
+    pub fn probe(&self) -> Option<Arc<Probe>> {
+        self.shared.probe.clone()
+    }
+
     /// Serves until [`Handle::shutdown`] or a signal; then closes the ports, lets what is in flight come to its end within the
     /// grace, and says what was done. A service that does not return by then is left behind.
     pub fn run(mut self) -> Summary {
@@ -552,9 +599,9 @@ impl<D: Driver> Server<D> {
         for index in 0..places {
             working += usize::from(self.start(index));
         }
-        for listener in std::mem::take(&mut self.acceptors) {
+        for (number, listener) in std::mem::take(&mut self.acceptors).into_iter().enumerate() {
             let shared = self.shared.clone();
-            let body = move || accept_for_others(&listener, &shared);
+            let body = move || accept_for_others(number, &listener, &shared);
             if let Err(error) = thread::Builder::new().name("vestibule-accept".into()).spawn(body) {
                 self.shared.tell(None, What::Thread(error.to_string()));
                 self.shared.stop();
@@ -590,7 +637,8 @@ impl<D: Driver> Server<D> {
     fn start(&self, index: usize) -> bool {
         let Some(place) = self.shared.places().get(index).cloned() else { return false };
         let Place { listeners, mailbox, tenure } = place;
-        let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure };
+        let meter = self.shared.probe.as_ref().map(|probe| probe.meter(Role::Worker, index));
+        let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure, meter };
         let (commands, pin) = (self.commands.0.clone(), self.pin);
         let body = move || {
             if pin {
@@ -631,13 +679,22 @@ fn calls(handler: Arc<dyn Handler>, max: u32, pools: &Pools) -> Factory {
 }
 
 /// Accepts for workers that do not, until the server stops.
-fn accept_for_others(listener: &Listener, shared: &Arc<Shared>) {
+fn accept_for_others(number: usize, listener: &Listener, shared: &Arc<Shared>) {
     let _ = listener.socket.set_nonblocking(true);
+    let meter = shared.probe.as_ref().map(|probe| probe.meter(Role::Acceptor, number));
+    let working = |working| meter.iter().for_each(|meter| meter.turn_to(working, crate::probe::now()));
+    working(true);
     while !shared.is_stopping() {
         match listener.accept(shared) {
             Ok(arrival) => shared.hand_out(arrival),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.wait(Duration::from_millis(100)),
-            Err(_) => shared.sleep(Duration::from_millis(5)),
+            Err(error) => {
+                working(false);
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => listener.wait(Duration::from_millis(100)),
+                    _ => shared.sleep(Duration::from_millis(5)),
+                }
+                working(true);
+            }
         }
     }
 }
@@ -743,6 +800,11 @@ impl Handle {
     /// Storages that connections hold now, to read into or to write from. None for connections that are idle.
     pub fn storages(&self) -> usize {
         self.shared.meters().iter().map(|meter| meter.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What is measured, if [`Builder::probe`] said so.
+    pub fn probe(&self) -> Option<Arc<Probe>> {
+        self.shared.probe.clone()
     }
 }
 

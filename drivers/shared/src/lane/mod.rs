@@ -14,6 +14,7 @@ mod served;
 use crate::incident::What;
 use crate::later::{Part, Post};
 use crate::pool::Pool;
+use crate::probe::{self, Ends, Lap, Stage, Tap};
 use crate::server::{Permit, Port, Shared};
 use crate::service::Peer;
 use records::{Cipher, Records, State};
@@ -133,6 +134,7 @@ pub struct Lane {
     parked: bool,
     draining: bool,
     heard: bool,
+    tap: Option<Tap>,
     _permit: Permit,
 }
 
@@ -157,6 +159,7 @@ impl Lane {
             served,
             own: None,
             records,
+            tap: shared.probe.clone().map(Tap::new),
             letters: Vec::new(),
             shared,
             port,
@@ -183,13 +186,33 @@ impl Lane {
         if self.parked {
             return Next::Wait;
         }
-        match self.records.take() {
+        if let Some(tap) = &mut self.tap {
+            tap.turn(Ends { inbox: inbox.len(), outbox: outbox.ready().len() });
+        }
+        let next = match self.records.take() {
             None => self.turn_plain(now, inbox, outbox),
             Some(mut records) => {
                 let next = self.turn_behind(&mut records, now, inbox, outbox);
                 self.records = Some(records);
                 next
             }
+        };
+        if let Some(tap) = &mut self.tap {
+            let ends = Ends { inbox: inbox.len(), outbox: outbox.ready().len() };
+            tap.turned(ends, next == Next::Write);
+        }
+        next
+    }
+
+    /// For the probe: its driver begins to read or to write. What comes and goes is counted without; this is for the time.
+    pub fn lap(&self) -> Lap {
+        Tap::lap(self.tap.as_ref())
+    }
+
+    /// That is done.
+    pub fn lapped(&self, stage: Stage, lap: Lap) {
+        if let Some(tap) = &self.tap {
+            tap.lapped(stage, lap);
         }
     }
 
@@ -261,7 +284,11 @@ impl Lane {
         let Some(pool) = self.shared.pools.records.clone() else { return };
         let (post, shared) = (self.post.clone(), self.shared.clone());
         let sent = pool.send(cipher, move |mut cipher| {
+            let (since, bytes) = (shared.probe().map(|_| probe::now()), cipher.waiting());
             cipher.work(shared.now());
+            if let (Some(probe), Some(since)) = (shared.probe(), since) {
+                probe.took(Stage::Decrypt, since, bytes, 1);
+            }
             post.send(Letter(Inside::Records(cipher)));
         });
         if let Some(cipher) = sent {
@@ -505,7 +532,10 @@ impl Lane {
     }
 
     /// Counts how it ended. The lane is to be dropped then, whatever it still holds.
-    pub fn over(self, how: How) {
+    pub fn over(mut self, how: How) {
+        if let Some(tap) = &mut self.tap {
+            tap.over(how);
+        }
         let counts = &self.shared.counts;
         match how {
             How::Closed => {}

@@ -34,6 +34,10 @@ pub(crate) fn run(mut worker: Worker) -> io::Result<()> {
     let pool = Arc::new(Pool::new(worker.shared.threads()));
     let this = thread::current();
     worker.mailbox.on_mail(move || this.unpark());
+    if let Some(probe) = worker.shared.probe() {
+        let pool = pool.clone();
+        probe.watch_threads("connections", move || pool.counts());
+    }
     let listeners = std::mem::take(&mut worker.listeners);
     let worker = Arc::new(worker);
     for listener in listeners {
