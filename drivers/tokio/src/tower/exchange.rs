@@ -228,7 +228,8 @@ where
             let silent = head::is_silent(self.facts.is_head, status);
             let declared = head::declared(&parts.headers);
             let framing = match silent {
-                true => silent_framing(status, declared.or(body.size_hint().exact())),
+                // No content may stand for content that was taken away because of HEAD: then its length is not known.
+                true => silent_framing(status, declared.or(body.size_hint().exact().filter(|&length| length > 0))),
                 false => framing(declared, body, first, &mut Context::from_waker(&self.waker)),
             };
             let content = match (framing, &*first) {

@@ -43,8 +43,9 @@ async fn multipart(mut parts: Multipart) -> Result<String, StatusCode> {
 }
 
 async fn about(version: Version, method: axum::http::Method, uri: Uri, headers: HeaderMap, body: Bytes) -> String {
+    let own = |name: &axum::http::HeaderName| name != "host" && name != "connection";
     let mut lines: Vec<String> =
-        headers.iter().filter(|(name, _)| *name != "host").map(|(name, value)| format!("{name}: {value:?}")).collect();
+        headers.iter().filter(|(name, _)| own(name)).map(|(name, value)| format!("{name}: {value:?}")).collect();
     lines.sort();
     format!("{method} {uri} {version:?}\n{}\n{} bytes", lines.join("\n"), body.len())
 }

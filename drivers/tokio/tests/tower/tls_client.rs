@@ -59,6 +59,8 @@ impl ServerCertVerifier for Anybody {
 pub(crate) struct TlsClient<IO> {
     io: IO,
     tls: ClientConnection,
+    /// Received, and not yet looked at.
+    rest: Vec<u8>,
 }
 
 impl<IO> TlsClient<IO> {
@@ -71,7 +73,7 @@ impl<IO> TlsClient<IO> {
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.to_vec()];
         let name = ServerName::try_from("localhost").expect("a name");
-        TlsClient { io, tls: ClientConnection::new(Arc::new(config), name).expect("a client") }
+        TlsClient { io, tls: ClientConnection::new(Arc::new(config), name).expect("a client"), rest: Vec::new() }
     }
 }
 
@@ -114,17 +116,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsClient<IO> {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
                 Err(_) => {}
             }
-            let mut bytes = [0; 16_384];
-            let mut raw = ReadBuf::new(&mut bytes);
-            ready!(Pin::new(&mut this.io).poll_read(cx, &mut raw))?;
-            let mut raw = raw.filled();
-            if raw.is_empty() {
-                this.tls.read_tls(&mut raw)?;
+            if this.rest.is_empty() {
+                let mut bytes = [0; 16_384];
+                let mut raw = ReadBuf::new(&mut bytes);
+                ready!(Pin::new(&mut this.io).poll_read(cx, &mut raw))?;
+                this.rest.extend_from_slice(raw.filled());
             }
-            while !raw.is_empty() {
-                this.tls.read_tls(&mut raw)?;
-                this.tls.process_new_packets().map_err(io::Error::other)?;
-            }
+            // What it takes at once is read before it is given more.
+            let n = this.tls.read_tls(&mut &this.rest[..])?;
+            this.rest.drain(..n);
+            this.tls.process_new_packets().map_err(io::Error::other)?;
         }
     }
 }
@@ -134,6 +135,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsClient<IO> {
         ready!(self.push(cx))?;
         let n = self.tls.writer().write(bytes)?;
         let _ = self.push(cx)?;
+        if n == 0 && !bytes.is_empty() {
+            return Poll::Pending; // until the handshake is over: whoever reads, in the same task, goes on with that
+        }
         Poll::Ready(Ok(n))
     }
 

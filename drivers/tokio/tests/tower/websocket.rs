@@ -78,7 +78,7 @@ async fn sockets_talk_over_a_stream_of_http2() {
         while heard.len() < 6 {
             heard.extend_from_slice(&body.data().await.expect("open").expect("open"));
         }
-        stream.send_data(b"\x88\x80\0\0\0\0"[..].into(), true).expect("open");
+        let _ = stream.send_data(b"\x88\x80\0\0\0\0"[..].into(), true); // the server may be gone by now
         told.push(heard);
     }
     assert_eq!(told[0], b"\x81\x02hi\x88\x00");
