@@ -102,6 +102,9 @@ pub(crate) struct Core {
     pub(crate) coders: Option<crate::coded::Coders>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<crate::decrypt::Tls>,
+    /// TLS ended elsewhere, and this is what it was.
+    #[cfg(feature = "alloc")]
+    pub(crate) given: Option<alloc::boxed::Box<crate::OwnedSession>>,
     #[cfg(feature = "tls")]
     pub(crate) choice: Option<crate::decrypt::TlsConfig>,
     #[cfg(feature = "tls")]
@@ -134,6 +137,26 @@ impl<C: Deref<Target = Config>> Connection<C> {
     pub fn new(config: C, now: Instant) -> Connection<C> {
         let core = Core::new(&config, now);
         Connection { config, core }
+    }
+
+    /// A connection that was accepted `now` and whose TLS ended elsewhere: plaintext goes in and comes out, requests carry `session`,
+    /// and its ALPN alone says which version of HTTP is spoken (without one, HTTP/1.1). Whatever TLS the configuration names is
+    /// not used. Who makes the session answers for it.
+    ///
+    /// What it holds counts in [`Connection::retained_bytes`], on top of [`Config::machine_bound_bytes`].
+    ///
+    /// ```
+    /// use vestibule::{Config, Connection, Instant, Limits, OwnedSession};
+    /// static CONFIG: Config = Config::new(Limits::DEFAULT);
+    /// let session = OwnedSession::new("TLSv1.3", "TLS13_AES_128_GCM_SHA256").with_sni("example.com");
+    /// let connection = Connection::protected(&CONFIG, Instant::ZERO, session);
+    /// assert_eq!(connection.session().and_then(|session| session.sni), Some("example.com"));
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub fn protected(config: C, now: Instant, session: crate::OwnedSession) -> Connection<C> {
+        let mut connection = Connection::new(config, now);
+        connection.core.protect(session);
+        connection
     }
 
     /// One go along the road. Events come from [`Turn::next`] until it has no more; [`Turn::finish`] says why. Output becomes
@@ -178,18 +201,23 @@ impl<C: Deref<Target = Config>> Connection<C> {
         }
     }
 
+    /// No exchange is under way, and no part of a request has been taken yet.
+    pub fn is_between(&self) -> bool {
+        self.core.is_between()
+    }
+
     /// How it ended, once it has.
     pub fn end(&self) -> Option<End> {
         self.core.end
     }
 
-    /// What protects it, once a TLS handshake is over.
+    /// What protects it, once a TLS handshake is over, here or elsewhere.
     pub fn session(&self) -> Option<crate::event::Session<'_>> {
         self.core.session()
     }
 
     /// Bytes that it holds: its own state, decoders, gathered bodies, TLS. Never more than
-    /// [`Config::machine_bound_bytes`]. The caller's two buffers are the caller's.
+    /// [`Config::machine_bound_bytes`], but for a session that was given to [`Connection::protected`]. The caller's two buffers are the caller's.
     pub fn retained_bytes(&self) -> usize {
         #[cfg(feature = "tls")]
         let tls = self.core.tls.as_ref().map_or(0, crate::decrypt::Tls::retained_bytes);
@@ -199,6 +227,11 @@ impl<C: Deref<Target = Config>> Connection<C> {
         let coders = self.core.coders.as_ref().map_or(0, crate::coded::Coders::retained_bytes);
         #[cfg(not(feature = "alloc"))]
         let coders = 0;
+        #[cfg(feature = "alloc")]
+        let tls = match &self.core.given {
+            Some(given) => size_of::<crate::OwnedSession>() + given.retained_bytes(),
+            None => tls,
+        };
         STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes() + coders
     }
 
@@ -245,6 +278,8 @@ impl Core {
             coders: crate::coded::Coders::of(config),
             #[cfg(feature = "tls")]
             tls: config.tls().map(crate::decrypt::Tls::new),
+            #[cfg(feature = "alloc")]
+            given: None,
             #[cfg(feature = "tls")]
             choice: None,
             #[cfg(feature = "tls")]
@@ -267,10 +302,33 @@ impl Core {
     }
 
     pub(crate) fn session(&self) -> Option<crate::event::Session<'_>> {
+        #[cfg(feature = "alloc")]
+        if let Some(given) = &self.given {
+            return Some(given.lend());
+        }
         #[cfg(feature = "tls")]
         return self.tls.as_ref().and_then(session);
         #[cfg(not(feature = "tls"))]
         None
+    }
+
+    /// This connection is not for requests with this authority (RFC 9110 §7.4).
+    #[cfg(feature = "alloc")]
+    pub(crate) fn is_misdirected(&self, authority: &[u8]) -> bool {
+        let names = self.given.as_ref().and_then(|given| given.names());
+        #[cfg(feature = "tls")]
+        let names = names.or_else(|| self.tls.as_ref()?.names());
+        names.is_some_and(|names| !core::str::from_utf8(authority).is_ok_and(|authority| names.serve(authority)))
+    }
+
+    /// It is protected by this, and has no TLS of its own.
+    #[cfg(feature = "alloc")]
+    fn protect(&mut self, session: crate::OwnedSession) {
+        self.given = Some(alloc::boxed::Box::new(session));
+        #[cfg(feature = "tls")]
+        {
+            self.tls = None;
+        }
     }
 
     /// The exchanges of HTTP/1.1.
@@ -365,5 +423,6 @@ pub(crate) fn session(tls: &crate::decrypt::Tls) -> Option<crate::event::Session
         alpn: tls.alpn(),
         sni: tls.sni(),
         resumed: tls.resumed(),
+        identity: tls.identity(),
     })
 }

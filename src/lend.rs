@@ -13,9 +13,9 @@ impl Turn<'_> {
     pub(crate) fn lend(&mut self, raw: Raw) -> Event<'_> {
         let limits = self.config.limits();
         #[cfg(feature = "tls")]
-        let Core { engine, delivery, exchanges, coders, tls, choice, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, coders, tls, choice, given, .. } = &mut *self.core;
         #[cfg(all(feature = "alloc", not(feature = "tls")))]
-        let Core { engine, delivery, exchanges, coders, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, coders, given, .. } = &mut *self.core;
         #[cfg(not(feature = "alloc"))]
         let Core { engine, delivery, exchanges, .. } = &mut *self.core;
         let plain = self.inbox.plain();
@@ -81,6 +81,8 @@ impl Turn<'_> {
                 let tls = tls.as_ref().and_then(crate::connection::session);
                 #[cfg(not(feature = "tls"))]
                 let tls = None;
+                #[cfg(feature = "alloc")]
+                let tls = given.as_ref().map(|given| given.lend()).or(tls);
                 Event::Request(Request { head, has_body, tls, reply: reply(id, exchanges) })
             }
             Raw::Body { id, bytes: lent, whole, last } => {
