@@ -8,6 +8,7 @@
 //! It is polled, it has no await of its own: whatever was read or written is noted in the same poll, so it can be dropped whenever it
 //! waits. All that it has goes with it: exchanges, bodies, the stream.
 
+use crate::alarm::Alarm;
 use crate::buffers;
 use crate::tower::body::Body;
 use crate::tower::exchanges::Exchanges;
@@ -19,9 +20,8 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tower_service::Service;
 use vestibule::{End, Inbox, Misuse, Outbox, Pause, Violation, Wait};
 
@@ -58,7 +58,8 @@ where
         outbox: Outbox::new(Vec::new()),
         options: options.clone(),
         exchanges: Exchanges::new(service, peer),
-        clock: Clock { epoch: Instant::now(), sleep: None },
+        epoch: Instant::now(),
+        alarm: Alarm::default(),
         ended: false,
         flushed: true,
         shut: false,
@@ -79,7 +80,8 @@ where
     outbox: Outbox<Vec<u8>>,
     options: Options,
     exchanges: Exchanges<S, B>,
-    clock: Clock,
+    epoch: Instant,
+    alarm: Alarm,
     /// The peer has sent its last byte.
     ended: bool,
     flushed: bool,
@@ -173,6 +175,10 @@ where
         self.exchanges.open
     }
 
+    fn now(&self) -> vestibule::Instant {
+        vestibule::Instant::ZERO.after(self.epoch.elapsed())
+    }
+
     fn round(&mut self, cx: &mut Context<'_>) -> Result<Next, ConnectionError> {
         // What is left of before goes first: it makes room.
         self.write(cx)?;
@@ -201,7 +207,7 @@ where
 
     /// Exchanges and machine answer each other until neither has anything to say. True: the connection stands until a handler decides.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<(Pause, bool), Misuse> {
-        let now = self.clock.now();
+        let now = self.now();
         let due = self.machine.deadline().is_some_and(|deadline| deadline.at <= now);
         let (exchanges, shared) = (&mut self.exchanges, &self.options.shared);
         let mut empty = self.outbox.is_empty();
@@ -298,7 +304,7 @@ where
         let Some(tls) = self.options.shared.tls.clone() else {
             return Err(io::Error::other("no TLS configuration").into());
         };
-        let now = self.clock.now();
+        let now = self.now();
         let mut turn = self.machine.turn(now, &mut self.inbox, &mut self.outbox).map_err(ConnectionError::Misuse)?;
         turn.choose(tls);
         let _ = turn.finish();
@@ -373,50 +379,15 @@ where
                 Next::Wait if !this.exchanges.ready.is_empty() => continue,
                 Next::Wait => {}
             }
-            if this.clock.poll(cx, this.machine.deadline().map(|deadline| deadline.at)).is_pending() {
+            let now = this.now();
+            let wait = this.machine.deadline().map(|deadline| deadline.at.since(now));
+            if this.alarm.poll(cx, wait).is_pending() {
                 this.give_buffers();
                 return Poll::Pending;
             }
         }
         this.give_buffers();
         cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-/// The machine's time, and the timer of its deadline.
-struct Clock {
-    epoch: Instant,
-    /// It is left where it is when the deadline moves on, as it does with every request: it then comes early, and is set again.
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-/// Later than any deadline that matters; the timer's own range has an end.
-const FAR: Duration = Duration::from_secs(86_400);
-
-impl Clock {
-    fn now(&self) -> vestibule::Instant {
-        vestibule::Instant::ZERO.after(self.epoch.elapsed())
-    }
-
-    /// Ready once the deadline has come.
-    fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<vestibule::Instant>) -> Poll<()> {
-        let Some(deadline) = deadline else { return Poll::Pending };
-        let wait = deadline.since(self.now()).min(FAR);
-        if wait.is_zero() {
-            return Poll::Ready(());
-        }
-        let at = Instant::now() + wait;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if sleep.deadline() > at {
-            sleep.as_mut().reset(at);
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= at {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(at);
-        }
         Poll::Pending
     }
 }

@@ -5,7 +5,7 @@ use crate::tower::body::{Body, BodyError, Intake};
 use crate::tower::date::Date;
 use crate::tower::exchange::{Exchange, Facts, Stage, Went};
 use crate::tower::head;
-use crate::tower::options::{Peer, Secured, Shared};
+use crate::tower::options::{Peer, Shared};
 use crate::tower::ready::{Ready, Slot};
 use crate::tower::upgrade::{Pipe, Upgrade};
 use http::{Request, Response, StatusCode};
@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tower_service::Service;
-use vestibule::{Event, Expect, Turn, Version, Violation};
+use vestibule::{Event, Expect, OwnedSession, Turn, Version, Violation};
 
 /// The exchanges of a connection and their service.
 pub(super) struct Exchanges<S, B>
@@ -39,7 +39,7 @@ where
     list: Vec<usize>,
     date: Date,
     peer: Peer,
-    secured: Option<Arc<Secured>>,
+    session: Option<Arc<OwnedSession>>,
     pub(super) fault: Option<Violation>,
     /// The service has failed.
     pub(super) failed: bool,
@@ -70,7 +70,7 @@ where
             list: Vec::new(),
             date: Date::default(),
             peer,
-            secured: None,
+            session: None,
             fault: None,
             failed: false,
         }
@@ -164,8 +164,8 @@ where
 
     fn request(&mut self, request: vestibule::Request<'_>, shared: &Shared) {
         let vestibule::Request { head, has_body, tls, mut reply, .. } = request;
-        if let (Some(session), None) = (tls, &self.secured) {
-            self.secured = Some(Secured::of(session));
+        if let (Some(session), None) = (&tls, &self.session) {
+            self.session = Some(Arc::new(OwnedSession::from(session)));
         }
         let at = self.place();
         let Some(place) = self.places.get_mut(at) else { return };
@@ -189,8 +189,8 @@ where
                 offer_upgrade(&mut made, &mut exchange, pipe, head.protocol);
             }
             made.extensions_mut().insert(self.peer);
-            if let Some(secured) = &self.secured {
-                made.extensions_mut().insert(secured.clone());
+            if let Some(session) = &self.session {
+                made.extensions_mut().insert(session.clone());
             }
             exchange.stage = Stage::Waiting(Box::new(made));
             self.asking.push_back(at);

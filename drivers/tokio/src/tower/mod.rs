@@ -9,7 +9,7 @@
 //! need a type that only hyper can make.
 //!
 //! What a service sees: `http::Request` with the target as it was sent (HTTP/2: with scheme and authority), every field line, and among its
-//! extensions [`Peer`], over TLS `Arc<`[`Secured`]`>`, where the client asks for it [`Upgrade`]. What is sent: status, fields and body of its response, framed by
+//! extensions [`Peer`], over TLS `Arc<`[`OwnedSession`](vestibule::OwnedSession)`>`, where the client asks for it [`Upgrade`]. What is sent: status, fields and body of its response, framed by
 //! the machine; fields that belong to the connection are left out (`Connection: close` is obeyed). An error or a panic of the service is answered with 500
 //! if nothing was said yet, else ends the stream (in HTTP/1.1 the connection), and touches no other exchange's future. A response whose body fails is
 //! cut off, never completed. When the peer resets a stream or the connection, futures and bodies of what it asked for are dropped.
@@ -31,6 +31,6 @@ mod upgrade;
 
 pub use body::{Body, BodyError};
 pub use connection::{Connection, ConnectionError, Finished, serve_connection};
-pub use options::{Options, Peer, Secured};
+pub use options::{Options, Peer};
 pub use serve::{Listener, Serve, Summary, serve};
 pub use upgrade::{NotUpgraded, Tunnel, Upgrade};

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use vestibule::Config;
 use vestibule::decrypt::TlsConfig;
-use vestibule::{Config, Session};
 
 /// What connections share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -88,32 +88,4 @@ pub struct Peer {
     pub addr: Option<SocketAddr>,
     /// Our address, as the peer sees it.
     pub local: Option<SocketAddr>,
-}
-
-/// What protects a connection, among the extensions of every request that came over TLS, as `Arc<Secured>`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Secured {
-    /// `TLSv1.3`.
-    pub version: &'static str,
-    /// The cipher suite, as IANA writes it.
-    pub cipher: &'static str,
-    /// The protocol that was agreed on, if one was (RFC 7301).
-    pub alpn: Option<Vec<u8>>,
-    /// The server name that the client called (RFC 6066 §3).
-    pub sni: Option<String>,
-    /// The session was resumed by a ticket.
-    pub resumed: bool,
-}
-
-impl Secured {
-    pub(super) fn of(session: Session<'_>) -> Arc<Secured> {
-        Arc::new(Secured {
-            version: session.version,
-            cipher: session.cipher,
-            alpn: session.alpn.map(<[u8]>::to_vec),
-            sni: session.sni.map(str::to_owned),
-            resumed: session.resumed,
-        })
-    }
 }
