@@ -2,6 +2,7 @@
 
 use crate::buffers::Buffers;
 use crate::builder::{Builder, Plan};
+use crate::handler::{Calls, Handler};
 use crate::incident::{Hook, Incident, What};
 use crate::lane::Lane;
 use crate::later::Post;
@@ -23,7 +24,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use vestibule::Config;
+use vestibule::{Config, Expect};
 
 /// What a driver is: the loop of a worker. Everything else is here.
 pub trait Driver: Sized + 'static {
@@ -176,20 +177,28 @@ pub(crate) struct Pools {
     pub(crate) handshakes: Option<Pool>,
     pub(crate) records: Option<Pool>,
     pub(crate) decode: Option<Pool>,
-    /// Whole turns: parsing and the service.
+    /// Whole turns: parsing and the service; parsing alone if that hands its calls on.
     pub(crate) turns: Option<Pool>,
+    /// Calls of a handler.
+    pub(crate) calls: Option<Pool>,
 }
 
 impl Pools {
     fn start(plan: &Plan) -> io::Result<Pools> {
-        let threads = plan.pool_threads.unwrap_or_else(processors);
+        let stages = plan.topology == Topology::Stages;
+        let threads = plan.pool_threads.unwrap_or(if stages { 1 } else { processors() });
         let pool = |on: bool, name| on.then(|| Pool::start(name, threads, plan.queue, |_| {})).transpose();
         let Offload { handshakes, records, decode, process } = plan.offload;
+        let calls = plan.handler.is_some();
         Ok(Pools {
-            handshakes: pool(handshakes && !records, "crypto")?,
-            records: pool(records, "crypto")?,
-            decode: pool(decode, "decode")?,
-            turns: pool(process, "process")?,
+            handshakes: pool(handshakes && !records && !stages, "crypto")?,
+            records: pool(records || stages, "crypto")?,
+            decode: pool(decode || stages, "decode")?,
+            turns: match (process || stages) && !calls {
+                true => pool(true, "process")?,
+                false => pool(stages, "parse")?,
+            },
+            calls: pool((process || stages) && calls, "process")?,
         })
     }
 
@@ -198,7 +207,10 @@ impl Pools {
     }
 
     fn close(&self) {
-        [&self.handshakes, &self.records, &self.decode, &self.turns].into_iter().flatten().for_each(Pool::close);
+        [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls]
+            .into_iter()
+            .flatten()
+            .for_each(Pool::close);
     }
 }
 
@@ -431,7 +443,11 @@ impl<D: Driver> Server<D> {
     pub(crate) fn bind(plan: Plan) -> Result<Server<D>, BindError> {
         D::check(plan.topology)?;
         let pools = Pools::start(&plan).map_err(BindError::Thread)?;
-        let Some(factory) = plan.factory else { return Err(BindError::NoService) };
+        let factory = match (plan.handler, plan.factory) {
+            (Some((handler, body_bytes)), _) => calls(handler, body_bytes, &pools),
+            (None, Some(factory)) => factory,
+            (None, None) => return Err(BindError::NoService),
+        };
         if plan.ports.is_empty() {
             return Err(BindError::NoPort);
         }
@@ -585,6 +601,13 @@ impl<D: Driver> Server<D> {
         old.mailbox.post(Mail::Stop);
         self.start(index)
     }
+}
+
+/// The service that calls a handler.
+fn calls(handler: Arc<dyn Handler>, max: u32, pools: &Pools) -> Factory {
+    let expect = if pools.decode.is_some() { Expect::WholeByJob { max } } else { Expect::Whole { max } };
+    let pool = pools.calls.clone();
+    Arc::new(move |peer, post| Box::new(Calls::new(handler.clone(), pool.clone(), expect, *peer, post.clone())))
 }
 
 /// Accepts for workers that do not, until the server stops.
