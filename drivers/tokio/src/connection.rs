@@ -61,8 +61,6 @@ pub(crate) struct Connection<IO> {
     alarm: Alarm,
     ended: bool,
     shut: bool,
-    /// The worker stops, and what had arrived by then has been taken.
-    last_call: bool,
 }
 
 /// Where a connection stands when it cannot go on.
@@ -81,19 +79,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         buffers: Rc<RefCell<Buffers>>,
     ) -> Connection<IO> {
         let alarm = Alarm::default();
-        Connection {
-            lane,
-            io,
-            door,
-            worker,
-            buffers,
-            inbox: None,
-            outbox: None,
-            alarm,
-            ended: false,
-            shut: false,
-            last_call: false,
-        }
+        Connection { lane, io, door, worker, buffers, inbox: None, outbox: None, alarm, ended: false, shut: false }
     }
 
     /// Counts how it ended.
@@ -145,6 +131,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 Next::Wait | Next::Write => return Stand::Waits,
                 Next::Read { .. } if self.ended => return Stand::Over(How::Cut), // cannot be: what it asks for can come no more
                 Next::Read { .. } => match self.read(cx, inbox) {
+                    // What arrives while the worker stops was sent in good faith: it is answered, and the answer says that it is the last.
+                    Ok(true) if self.worker.is_stopping() && !inbox.is_empty() => self.lane.drain(),
                     Ok(true) => {}
                     Ok(false) => return Stand::Waits,
                     Err(how) => return Stand::Over(how),
@@ -152,6 +140,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             }
         }
         Stand::GoesOn
+    }
+
+    /// The worker stops, and all that had arrived is taken. `None`: there is nothing to change.
+    fn stop(&mut self) -> Option<Stand> {
+        let replaced = !self.worker.shared.is_stopping();
+        let idle = !self.lane.was_heard() || (self.lane.is_between() && !self.lane.has_streams());
+        match () {
+            () if self.lane.is_draining() => None,
+            // The server goes on, and so may this peer: it is left with its next answer, not while it may be asking.
+            () if replaced && idle => None,
+            () if !self.lane.was_heard() => Some(Stand::Over(How::Closed)), // it has never said anything
+            () => {
+                self.lane.drain();
+                Some(Stand::GoesOn)
+            }
+        }
     }
 
     fn now(&self) -> Instant {
@@ -215,7 +219,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Connection<IO> {
         this.door.register(cx.waker());
         let stops = this.worker.is_stopping();
         if stops && this.worker.is_out_of_grace() {
-            return Poll::Ready(How::Cut);
+            return Poll::Ready(if this.lane.is_between() { How::Closed } else { How::Cut });
         }
         loop {
             match this.go_on(cx) {
@@ -226,13 +230,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Connection<IO> {
                 }
                 Stand::Waits => {}
             }
-            if stops && !std::mem::replace(&mut this.last_call, true) {
-                if !this.lane.was_heard() {
-                    return Poll::Ready(How::Closed); // it has never said anything
-                }
-                // What had arrived was sent in good faith, and is taken by now.
-                this.lane.drain();
-                continue;
+            match if stops { this.stop() } else { None } {
+                Some(Stand::Over(how)) => return Poll::Ready(how),
+                Some(_) => continue,
+                None => {}
             }
             if !this.door.letters.borrow().is_empty() {
                 continue;

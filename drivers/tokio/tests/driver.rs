@@ -127,10 +127,7 @@ fn exercise(choices: impl FnOnce(Builder) -> Builder) {
     let heard = say(plain, wire.as_bytes());
     assert_eq!(heard.matches("HTTP/1.1 200 OK").count(), 4);
     assert!(heard.contains(&"l".repeat(200_000)) && heard.ends_with("hello"));
-    assert_eq!(
-        heard.matches('e').count() - heard.split("chunked").next().expect("a head").matches('e').count() > 300_000,
-        true
-    );
+    assert!(heard.matches('e').count() > 300_000, "the echo is whole");
     assert!(say(plain, get("/panic", false).as_bytes()).starts_with("HTTP/1.1 500 "));
     assert!(say(plain, get("/silence", true).as_bytes()).starts_with("HTTP/1.1 500 "));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -245,7 +242,8 @@ fn workers_share_a_listener_or_have_their_own() {
 }
 
 #[test]
-fn a_thread_accepts_for_the_others() {
+fn a_thread_accepts_for_the_others_or_each_stage_has_its_own() {
+    exercise(|builder| builder.topology(Topology::Stages));
     exercise(|builder| builder.topology(Topology::Acceptor));
 }
 
