@@ -202,7 +202,7 @@ impl Turn<'_> {
     }
 
     fn mode_h2(stream: &Stream) -> Mode {
-        if stream.is_connect {
+        if stream.is_connect && !(stream.tunnel && stream.shared.expect == Expect::Manual) {
             return match stream.sending {
                 _ if stream.tunnel => Mode::Stream { most: usize::MAX },
                 Sending::Waiting => Mode::Paused,
@@ -317,7 +317,7 @@ impl Turn<'_> {
             Mode::Stream { most } => {
                 let n = len.min(most);
                 let last = ends && n == len;
-                let handed = stream.shared.expect == Expect::Manual && !stream.is_connect;
+                let handed = stream.shared.expect == Expect::Manual && (!stream.is_connect || stream.tunnel);
                 if handed {
                     stream.shared.held = stream.shared.held.saturating_add(n as u32);
                 }
