@@ -2,12 +2,14 @@
 
 use crate::buffers::Buffers;
 use crate::builder::{Builder, Plan};
+use crate::handler::{Calls, Handler};
 use crate::incident::{Hook, Incident, What};
+use crate::kernel;
 use crate::lane::Lane;
 use crate::later::Post;
 use crate::mailbox::{Mail, Mailbox};
 use crate::pool::Pool;
-use crate::probe::{Meter, Probe, Role, Stage};
+use crate::probe::{AcceptQueue, Meter, Probe, Role, Stage};
 use crate::service::{BoxService, Factory, Peer};
 use crate::signals::Signals;
 use crate::slots::Key;
@@ -24,7 +26,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use vestibule::Config;
+use vestibule::{Config, Expect};
 
 /// What a driver is: the loop of a worker. Everything else is here.
 pub trait Driver: Sized + 'static {
@@ -182,20 +184,28 @@ pub(crate) struct Pools {
     pub(crate) handshakes: Option<Pool>,
     pub(crate) records: Option<Pool>,
     pub(crate) decode: Option<Pool>,
-    /// Whole turns: parsing and the service.
+    /// Whole turns: parsing and the service; parsing alone if that hands its calls on.
     pub(crate) turns: Option<Pool>,
+    /// Calls of a handler.
+    pub(crate) calls: Option<Pool>,
 }
 
 impl Pools {
     fn start(plan: &Plan) -> io::Result<Pools> {
-        let threads = plan.pool_threads.unwrap_or_else(processors);
+        let stages = plan.topology == Topology::Stages;
+        let threads = plan.pool_threads.unwrap_or(if stages { 1 } else { processors() });
         let pool = |on: bool, name| on.then(|| Pool::start(name, threads, plan.queue, |_| {})).transpose();
         let Offload { handshakes, records, decode, process } = plan.offload;
+        let calls = plan.handler.is_some();
         Ok(Pools {
-            handshakes: pool(handshakes && !records, "crypto")?,
-            records: pool(records, "crypto")?,
-            decode: pool(decode, "decode")?,
-            turns: pool(process, "process")?,
+            handshakes: pool(handshakes && !records && !stages, "crypto")?,
+            records: pool(records || stages, "crypto")?,
+            decode: pool(decode || stages, "decode")?,
+            turns: match (process || stages) && !calls {
+                true => pool(true, "process")?,
+                false => pool(stages, "parse")?,
+            },
+            calls: pool((process || stages) && calls, "process")?,
         })
     }
 
@@ -203,12 +213,8 @@ impl Pools {
         self.handshakes.is_none() && self.turns.is_none()
     }
 
-    fn all(&self) -> impl Iterator<Item = &Pool> {
-        [&self.handshakes, &self.records, &self.decode, &self.turns].into_iter().flatten()
-    }
-
-    fn threads(&self) -> usize {
-        self.all().map(Pool::threads).sum()
+    fn all(&self) -> impl Iterator<Item = &Pool> + Clone {
+        [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls].into_iter().flatten()
     }
 
     fn close(&self) {
@@ -470,7 +476,12 @@ impl<D: Driver> Server<D> {
     pub(crate) fn bind(plan: Plan) -> Result<Server<D>, BindError> {
         D::check(plan.topology)?;
         let pools = Pools::start(&plan).map_err(BindError::Thread)?;
-        let Some(factory) = plan.factory else { return Err(BindError::NoService) };
+        let probe = plan.probe.then(|| Probe::of(plan.workers.unwrap_or(0) + processors(), pools.all()));
+        let factory = match (plan.handler, plan.factory) {
+            (Some((handler, body_bytes)), _) => calls(handler, body_bytes, &pools, probe.clone()),
+            (None, Some(factory)) => factory,
+            (None, None) => return Err(BindError::NoService),
+        };
         if plan.ports.is_empty() {
             return Err(BindError::NoPort);
         }
@@ -500,6 +511,9 @@ impl<D: Driver> Server<D> {
                 }
                 let Some(port) = ports.last().cloned() else { continue };
                 let listener = Arc::new(Listener { socket, port });
+                if let Some(probe) = &probe {
+                    watch(probe, &listener, number);
+                }
                 match (accepts, each) {
                     (true, _) => acceptors.push(listener),
                     (_, 1) => places.iter_mut().for_each(|place| place.push(listener.clone())),
@@ -510,11 +524,6 @@ impl<D: Driver> Server<D> {
         let sizes = ports.iter().map(|port| (port.config.inbox_bytes(), port.config.least_outbox_bytes()));
         let inbox_bytes = sizes.clone().map(|s| s.0).max().unwrap_or(0).next_multiple_of(BLOCK);
         let outbox_bytes = sizes.map(|s| s.1).max().unwrap_or(0).next_multiple_of(BLOCK);
-        let probe = plan.probe.then(|| {
-            let probe = Probe::new(workers + pools.threads() + processors());
-            pools.all().for_each(|pool| probe.watch_pool(pool));
-            Arc::new(probe)
-        });
         let place = |listeners| Place { listeners, mailbox: Arc::default(), tenure: Arc::default() };
         let shared = Shared {
             factory,
@@ -636,6 +645,29 @@ impl<D: Driver> Server<D> {
         old.mailbox.post(Mail::Stop);
         self.start(index)
     }
+}
+
+/// The service that calls a handler.
+fn calls(handler: Arc<dyn Handler>, max: u32, pools: &Pools, probe: Option<Arc<Probe>>) -> Factory {
+    let expect = if pools.decode.is_some() { Expect::WholeByJob { max } } else { Expect::Whole { max } };
+    let pool = pools.calls.clone();
+    Arc::new(move |peer, post| {
+        let calls = Calls::new(handler.clone(), pool.clone(), expect, *peer, post.clone());
+        Box::new(calls.with_probe(probe.clone()))
+    })
+}
+
+/// Has the kernel asked for the queue of a listener, as long as that is open.
+fn watch(probe: &Probe, listener: &Arc<Listener>, number: usize) {
+    let name = match number {
+        0 => listener.port.local.to_string(),
+        more => format!("{} #{more}", listener.port.local),
+    };
+    let listener = Arc::downgrade(listener);
+    probe.watch_accept_queue(name, move || {
+        let kernel::Queue { waiting, most } = kernel::queue(&listener.upgrade()?.socket)?;
+        Some(AcceptQueue { waiting: waiting.into(), capacity: most.into() })
+    });
 }
 
 /// Accepts for workers that do not, until the server stops.
