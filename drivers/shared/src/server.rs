@@ -4,11 +4,12 @@ use crate::buffers::Buffers;
 use crate::builder::{Builder, Plan};
 use crate::handler::{Calls, Handler};
 use crate::incident::{Hook, Incident, What};
+use crate::kernel;
 use crate::lane::Lane;
 use crate::later::Post;
 use crate::mailbox::{Mail, Mailbox};
 use crate::pool::Pool;
-use crate::probe::{Meter, Probe, Role, Stage};
+use crate::probe::{AcceptQueue, Meter, Probe, Role, Stage};
 use crate::rehearsal::Rehearsal;
 use crate::service::{BoxService, Factory, Peer};
 use crate::signals::Signals;
@@ -213,12 +214,8 @@ impl Pools {
         self.handshakes.is_none() && self.turns.is_none()
     }
 
-    fn all(&self) -> impl Iterator<Item = &Pool> {
+    fn all(&self) -> impl Iterator<Item = &Pool> + Clone {
         [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls].into_iter().flatten()
-    }
-
-    fn threads(&self) -> usize {
-        self.all().map(Pool::threads).sum()
     }
 
     pub(crate) fn close(&self) {
@@ -490,8 +487,9 @@ impl<D: Driver> Server<D> {
     pub(crate) fn bind(plan: Plan) -> Result<Server<D>, BindError> {
         D::check(plan.topology)?;
         let pools = Pools::start(&plan).map_err(BindError::Thread)?;
+        let probe = plan.probe.then(|| Probe::of(plan.workers.unwrap_or(0) + processors(), pools.all()));
         let factory = match (plan.handler, plan.factory) {
-            (Some((handler, body_bytes)), _) => calls(handler, body_bytes, &pools),
+            (Some((handler, body_bytes)), _) => calls(handler, body_bytes, &pools, probe.clone()),
             (None, Some(factory)) => factory,
             (None, None) => return Err(BindError::NoService),
         };
@@ -524,6 +522,9 @@ impl<D: Driver> Server<D> {
                 }
                 let Some(port) = ports.last().cloned() else { continue };
                 let listener = Arc::new(Listener { socket, port });
+                if let Some(probe) = &probe {
+                    watch(probe, &listener, number);
+                }
                 match (accepts, each) {
                     (true, _) => acceptors.push(listener),
                     (_, 1) => places.iter_mut().for_each(|place| place.push(listener.clone())),
@@ -535,11 +536,6 @@ impl<D: Driver> Server<D> {
         let inbox_bytes = sizes.clone().map(|s| s.0).max().unwrap_or(0).next_multiple_of(BLOCK);
         let outbox_bytes = sizes.map(|s| s.1).max().unwrap_or(0).next_multiple_of(BLOCK);
         let storages = Buffers::new(inbox_bytes, outbox_bytes);
-        let probe = plan.probe.then(|| {
-            let probe = Probe::new(workers + pools.threads() + processors());
-            pools.all().for_each(|pool| probe.watch_pool(pool));
-            Arc::new(probe)
-        });
         let place = |listeners| Place { listeners, mailbox: Arc::default(), tenure: Arc::default() };
         let shared = Shared {
             factory,
@@ -672,10 +668,26 @@ impl<D: Driver> Server<D> {
 }
 
 /// The service that calls a handler.
-fn calls(handler: Arc<dyn Handler>, max: u32, pools: &Pools) -> Factory {
+fn calls(handler: Arc<dyn Handler>, max: u32, pools: &Pools, probe: Option<Arc<Probe>>) -> Factory {
     let expect = if pools.decode.is_some() { Expect::WholeByJob { max } } else { Expect::Whole { max } };
     let pool = pools.calls.clone();
-    Arc::new(move |peer, post| Box::new(Calls::new(handler.clone(), pool.clone(), expect, *peer, post.clone())))
+    Arc::new(move |peer, post| {
+        let calls = Calls::new(handler.clone(), pool.clone(), expect, *peer, post.clone());
+        Box::new(calls.with_probe(probe.clone()))
+    })
+}
+
+/// Has the kernel asked for the queue of a listener, as long as that is open.
+fn watch(probe: &Probe, listener: &Arc<Listener>, number: usize) {
+    let name = match number {
+        0 => listener.port.local.to_string(),
+        more => format!("{} #{more}", listener.port.local),
+    };
+    let listener = Arc::downgrade(listener);
+    probe.watch_accept_queue(name, move || {
+        let kernel::Queue { waiting, most } = kernel::queue(&listener.upgrade()?.socket)?;
+        Some(AcceptQueue { waiting: waiting.into(), capacity: most.into() })
+    });
 }
 
 /// Accepts for workers that do not, until the server stops.

@@ -55,7 +55,7 @@ impl Running {
         loop {
             let snapshot = self.probe().snapshot();
             if is_there(&snapshot) {
-                return snapshot;
+                return self.probe().snapshot(); // what happened while the first one was taken is in this one
             }
             assert!(begun.elapsed() < Duration::from_secs(10), "{snapshot:?}");
             std::thread::sleep(Duration::from_millis(2));
@@ -102,6 +102,11 @@ fn every_topology_counts_the_same_requests() {
         let process = snapshot.stage(Stage::Process);
         assert_eq!((process.bytes, process.count >= 9, process.time.is_zero()), (15, true, false), "{topology}");
         assert!(snapshot.turns.count() >= 7 && !snapshot.stage(Stage::Machine).time.is_zero());
+        if cfg!(target_os = "linux") {
+            let [queue] = &snapshot.accept_queues[..] else { panic!("{:?}", snapshot.accept_queues) };
+            assert_eq!((&queue.name, queue.capacity > 0), (&server.addr.to_string(), true));
+            assert!(snapshot.overflows.is_some());
+        }
         let workers = snapshot.threads.iter().filter(|thread| thread.role == Role::Worker).count();
         let alone = matches!(topology, Topology::Single | Topology::Stages | Topology::Threads);
         assert_eq!(workers, if alone { 1 } else { 2 }, "{topology}");
@@ -119,11 +124,13 @@ fn every_topology_counts_the_same_requests() {
 fn a_pool_that_is_full_is_seen_in_every_number() {
     let (gate, go) = std::sync::mpsc::channel::<()>();
     let go = Arc::new(std::sync::Mutex::new(go));
+    let (enter, entered) = std::sync::mpsc::channel();
     let server = start(|builder| {
         builder.offload("process".parse().unwrap()).pool_threads(1).queue(1).probe(true).service(move |_| {
-            let go = go.clone();
+            let (go, enter) = (go.clone(), enter.clone());
             move |event: Event<'_>| {
                 if let Event::Request(mut request) = event {
+                    let _ = enter.send(());
                     let _ = go.lock().unwrap().recv_timeout(Duration::from_secs(10));
                     request.reply.text(200, "ok")?;
                 }
@@ -140,7 +147,7 @@ fn a_pool_that_is_full_is_seen_in_every_number() {
         (0..n).map(connect).collect()
     };
     let first = open(1);
-    server.when(|snapshot| snapshot.pools[0].busy == 1 && snapshot.pools[0].queued == 0);
+    entered.recv_timeout(Duration::from_secs(10)).unwrap(); // the only thread is taken from here on
     let second = open(1);
     server.when(|snapshot| snapshot.pools[0].queued == 1);
     assert!(server.ask(GET).starts_with("HTTP/1.1 503 "));
@@ -155,10 +162,12 @@ fn a_pool_that_is_full_is_seen_in_every_number() {
     for mut stream in first.into_iter().chain(second) {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "));
+        // The first one was being served; the second one may still find the queue full.
+        assert!(answer.starts_with("HTTP/1.1 200 ") || answer.starts_with("HTTP/1.1 503 "), "{answer}");
     }
     let snapshot = server.when(|snapshot| snapshot.connections.closed == 3);
     assert_eq!((snapshot.requests, snapshot.pools[0].queued), ([3, 0], 0));
+    assert_eq!(snapshot.durations.count(), 3);
     server.stop();
 }
 
@@ -197,8 +206,9 @@ fn a_worker_that_takes_anothers_place_counts_on() {
     assert!(server.ask(GET).ends_with("ok"));
     let before = server.when(|snapshot| snapshot.connections.closed == 1);
     server.handle.replace_worker(0);
-    assert!(server.ask(GET).ends_with("ok"));
-    let after = server.when(|snapshot| snapshot.connections.closed == 2);
+    // Whoever comes to the old one while that ends may be let go without a word.
+    assert!((0..100).any(|_| server.ask(GET).ends_with("ok")));
+    let after = server.when(|snapshot| snapshot.connections.open == 0);
     assert_eq!((before.threads.len(), after.threads.len()), (1, 1));
     assert!(after.threads[0].busy >= before.threads[0].busy && after.at > before.at);
     server.stop();

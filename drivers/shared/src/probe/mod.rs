@@ -241,6 +241,14 @@ impl Probe {
         }
     }
 
+    /// For these pools and about so many threads besides; the kernel is asked for what found no room.
+    pub(crate) fn of<'a>(threads: usize, pools: impl Iterator<Item = &'a Pool> + Clone) -> Arc<Probe> {
+        let probe = Probe::new(threads + pools.clone().map(Pool::threads).sum::<usize>());
+        pools.for_each(|pool| probe.watch_pool(pool));
+        probe.watch_overflows(|| crate::kernel::overflows().map(|counts| counts.overflows));
+        Arc::new(probe)
+    }
+
     /// The calling thread's own counts.
     fn shard(&self) -> Option<&Shard> {
         self.shards.get(here() & (self.shards.len() - 1))
@@ -255,6 +263,22 @@ impl Probe {
         add(&self.accepted, 1);
         if let Some(shard) = self.shard() {
             shard.stage(Stage::Accept, 0, 0, 1);
+        }
+    }
+
+    /// A handler answered on a pool.
+    pub(crate) fn called(&self, since: u64, bytes: usize) {
+        let took = now().saturating_sub(since);
+        if let Some(shard) = self.shard() {
+            shard.services.record(took);
+            shard.stage(Stage::Process, took, bytes as u64, 1);
+        }
+    }
+
+    /// A request was turned away because a pool is full.
+    pub(crate) fn refused(&self) {
+        if let Some(shard) = self.shard() {
+            add(&shard.refused, 1);
         }
     }
 

@@ -190,9 +190,7 @@ impl Watch {
 
     /// A request was turned away because a pool is full.
     pub(crate) fn refused(&self) {
-        if let Some(shard) = self.probe.shard() {
-            super::add(&shard.refused, 1);
-        }
+        self.probe.refused();
     }
 }
 

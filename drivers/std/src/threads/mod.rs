@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use vestibule::{Inbox, Instant, Outbox, Why};
+use vestibule_driver::probe::PoolCounts;
 use vestibule_driver::{Arrival, How, Key, Lane, Listener, Mail, Next, What, Worker};
 
 /// A blocked read or write looks around this often: is the server stopping, does somebody wait for this thread?
@@ -35,8 +36,9 @@ pub(crate) fn run(mut worker: Worker) -> io::Result<()> {
     let this = thread::current();
     worker.mailbox.on_mail(move || this.unpark());
     if let Some(probe) = worker.shared.probe() {
-        let pool = pool.clone();
-        probe.watch_threads("connections", move || pool.counts());
+        let pool = Arc::downgrade(&pool);
+        let counts = move || pool.upgrade().map_or(PoolCounts::new("connections"), |pool| pool.counts());
+        probe.watch_threads("connections", counts);
     }
     let listeners = std::mem::take(&mut worker.listeners);
     let worker = Arc::new(worker);
