@@ -346,6 +346,14 @@ impl Core {
         None
     }
 
+    /// It cannot live on: its TLS keys are nearly used up, and have no successors (RFC 5246 §6.1).
+    pub(crate) fn is_worn(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(crate::decrypt::Tls::is_worn);
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// This connection is not for requests with this authority (RFC 9110 §7.4).
     #[cfg(feature = "alloc")]
     pub(crate) fn is_misdirected(&self, authority: &[u8]) -> bool {

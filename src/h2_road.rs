@@ -295,6 +295,7 @@ impl Turn<'_> {
                 None => self.core.h2()?.0.dequeue(),
             }
         }
+        self.core.draining |= self.core.is_worn();
         if let Some(step) = self.say_goodbye_h2() {
             return Some(step);
         }
