@@ -1,6 +1,6 @@
 //! The first steps of a connection: whom a proxy speaks for, which version of HTTP is spoken, and whether there is anybody to serve it.
 
-use crate::accept::proxy::{Found, Item, Packed, Receiver};
+use crate::accept::proxy::{Found, Item, Receiver};
 #[cfg(feature = "alloc")]
 use crate::accept::sniff::{self, Spoken};
 use crate::base::{Limits, Rule, Violation};
@@ -19,7 +19,7 @@ impl Turn<'_> {
         Some(match item {
             Err(violation) => self.refuse_source(violation),
             Ok(Item::Header(found)) => {
-                (self.core.proxy, self.core.source) = (None, Packed::new(found.endpoints));
+                (self.core.proxy, self.core.source) = (None, found.endpoints);
                 self.inbox.uncover(found.len as usize);
                 self.inbox.lend(found.len as usize);
                 Step::Event(Raw::Proxied)
@@ -72,9 +72,13 @@ impl Turn<'_> {
     #[cfg(feature = "alloc")]
     pub(crate) fn settle(&mut self) -> Option<Step> {
         #[cfg(feature = "tls")]
-        if let Some(tls) = &self.core.tls {
+        let of_tls = self.core.tls.as_ref().map(|tls| tls.alpn());
+        #[cfg(not(feature = "tls"))]
+        let of_tls = None;
+        let agreed = self.core.given.as_ref().map(|given| given.lend().alpn).or(of_tls);
+        if let Some(alpn) = agreed {
             self.core.settled = true;
-            if tls.alpn() == Some(b"h2") {
+            if alpn == Some(b"h2") {
                 self.begin_h2();
             }
             return None;

@@ -173,7 +173,12 @@ impl Config {
     /// the caller's buffers.
     pub fn machine_bound_bytes(&self) -> usize {
         #[cfg(feature = "tls")]
-        let tls = self.tls.as_ref().map_or(0, |_| crate::decrypt::Tls::bound_bytes(&self.limits));
+        let tls = match &self.tls {
+            None => 0,
+            // What will be chosen for a ClientHello may ask for certificates.
+            Some(tls) if tls.identifies() || tls.asks() => crate::decrypt::Tls::bound_bytes_with_identity(&self.limits),
+            Some(_) => crate::decrypt::Tls::bound_bytes(&self.limits),
+        };
         #[cfg(not(feature = "tls"))]
         let tls = 0;
         #[cfg(feature = "alloc")]

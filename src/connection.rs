@@ -101,7 +101,7 @@ pub(crate) struct Core {
     /// Reads the PROXY header, as long as it has not come.
     pub(crate) proxy: Option<crate::accept::proxy::Receiver>,
     /// Whom it speaks for.
-    pub(crate) source: crate::accept::proxy::Packed,
+    pub(crate) source: Option<crate::accept::proxy::Endpoints>,
     /// Nobody is there to serve it.
     pub(crate) overloaded: bool,
     /// Of responses that are coded, if any are to be.
@@ -109,6 +109,9 @@ pub(crate) struct Core {
     pub(crate) coders: Option<crate::coded::Coders>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<crate::decrypt::Tls>,
+    /// TLS ended elsewhere, and this is what it was.
+    #[cfg(feature = "alloc")]
+    pub(crate) given: Option<alloc::boxed::Box<crate::OwnedSession>>,
     #[cfg(feature = "tls")]
     pub(crate) choice: Option<crate::decrypt::TlsConfig>,
     #[cfg(feature = "tls")]
@@ -144,15 +147,42 @@ impl<C: Deref<Target = Config>> Connection<C> {
         Connection { config, core }
     }
 
-    /// A connection that was accepted `now` only to be told that there are too many (RFC 9110 §15.6.4). No handler hears of a request:
-    /// the first one of HTTP/1.1 is answered 503 with `Retry-After` and `Connection: close`, HTTP/2 gets GOAWAY with ENHANCE_YOUR_CALM.
-    /// A PROXY header and a TLS handshake come first, within their usual time; then whoever has not said within `overload_ms` what it wants is
-    /// left. The one event is `Fault` with [`Rule::Overloaded`](crate::Rule::Overloaded), if there was somebody to tell.
-    pub fn overloaded(config: C, now: Instant) -> Connection<C> {
+    /// A connection that was accepted `now` and whose TLS ended elsewhere: plaintext goes in and comes out, requests carry `session`,
+    /// and its ALPN alone says which version of HTTP is spoken (without one, HTTP/1.1). Whatever TLS the configuration names is
+    /// not used. Who makes the session answers for it, and has read the PROXY header, if one is required: [`Connection::with_source`].
+    ///
+    /// What it holds counts in [`Connection::retained_bytes`], on top of [`Config::machine_bound_bytes`].
+    ///
+    /// ```
+    /// use vestibule::{Config, Connection, Instant, Limits, OwnedSession};
+    /// static CONFIG: Config = Config::new(Limits::DEFAULT);
+    /// let session = OwnedSession::new("TLSv1.3", "TLS13_AES_128_GCM_SHA256").with_sni("example.com");
+    /// let connection = Connection::protected(&CONFIG, Instant::ZERO, session);
+    /// assert_eq!(connection.session().and_then(|session| session.sni), Some("example.com"));
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub fn protected(config: C, now: Instant, session: crate::OwnedSession) -> Connection<C> {
         let mut connection = Connection::new(config, now);
-        connection.core.overloaded = true;
-        connection.core.pace.hurried = true;
+        connection.core.protect(session);
         connection
+    }
+
+    /// The connection was accepted only to be told that there are too many (RFC 9110 §15.6.4); to be said before its first turn. No handler hears of a
+    /// request: the first one of HTTP/1.1 is answered 503 with `Retry-After` and `Connection: close`, HTTP/2 gets GOAWAY with ENHANCE_YOUR_CALM.
+    /// A PROXY header and a TLS handshake come first, within their usual time; whoever then does not say within `overload_ms` what it wants is
+    /// left. The one event of interest is `Fault` with [`Rule::Overloaded`](crate::Rule::Overloaded), if there was somebody to tell.
+    pub fn overloaded(mut self) -> Connection<C> {
+        self.core.overloaded = true;
+        self.core.pace.hurried = true;
+        self
+    }
+
+    /// Whoever has read the PROXY header itself, with [`accept::proxy::Receiver`](crate::accept::proxy::Receiver), says here what was in it;
+    /// to be said before the first turn. None is waited for then.
+    pub fn with_source(mut self, source: Option<crate::accept::proxy::Endpoints>) -> Connection<C> {
+        self.core.proxy = None;
+        self.core.source = source;
+        self
     }
 
     /// One go along the road. Events come from [`Turn::next`] until it has no more; [`Turn::finish`] says why. Output becomes
@@ -197,6 +227,11 @@ impl<C: Deref<Target = Config>> Connection<C> {
         }
     }
 
+    /// No exchange is under way, and no part of a request has been taken yet.
+    pub fn is_between(&self) -> bool {
+        self.core.is_between()
+    }
+
     /// How it ended, once it has.
     pub fn end(&self) -> Option<End> {
         self.core.end
@@ -205,16 +240,16 @@ impl<C: Deref<Target = Config>> Connection<C> {
     /// The ends of the connection that a proxy forwards ([`Config::with_proxy_header`]), once its header has come. `None` then: the
     /// proxy speaks for itself, does not know, or forwards what has no TCP addresses; the socket's own count.
     pub fn source(&self) -> Option<crate::accept::proxy::Endpoints> {
-        self.core.source.endpoints()
+        self.core.source
     }
 
-    /// What protects it, once a TLS handshake is over.
+    /// What protects it, once a TLS handshake is over, here or elsewhere.
     pub fn session(&self) -> Option<crate::event::Session<'_>> {
         self.core.session()
     }
 
     /// Bytes that it holds: its own state, decoders, gathered bodies, TLS. Never more than
-    /// [`Config::machine_bound_bytes`]. The caller's two buffers are the caller's.
+    /// [`Config::machine_bound_bytes`], but for a session that was given to [`Connection::protected`]. The caller's two buffers are the caller's.
     pub fn retained_bytes(&self) -> usize {
         #[cfg(feature = "tls")]
         let tls = self.core.tls.as_ref().map_or(0, crate::decrypt::Tls::retained_bytes);
@@ -225,6 +260,11 @@ impl<C: Deref<Target = Config>> Connection<C> {
         #[cfg(not(feature = "alloc"))]
         let coders = 0;
         let stages = if cfg!(feature = "alloc") && self.core.stages.is_some() { size_of::<Stages>() } else { 0 };
+        #[cfg(feature = "alloc")]
+        let tls = match &self.core.given {
+            Some(given) => size_of::<crate::OwnedSession>() + given.retained_bytes(),
+            None => tls,
+        };
         stages + STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes() + coders
     }
 
@@ -272,12 +312,14 @@ impl Core {
             exchanges: Exchanges::H1(One::default()),
             delivery: Delivery::default(),
             proxy: config.has_proxy_header().then(crate::accept::proxy::Receiver::new),
-            source: crate::accept::proxy::Packed::NONE,
+            source: None,
             overloaded: false,
             #[cfg(feature = "alloc")]
             coders: crate::coded::Coders::of(config),
             #[cfg(feature = "tls")]
             tls: config.tls().map(crate::decrypt::Tls::new),
+            #[cfg(feature = "alloc")]
+            given: None,
             #[cfg(feature = "tls")]
             choice: None,
             #[cfg(feature = "tls")]
@@ -301,10 +343,34 @@ impl Core {
     }
 
     pub(crate) fn session(&self) -> Option<crate::event::Session<'_>> {
+        #[cfg(feature = "alloc")]
+        if let Some(given) = &self.given {
+            return Some(given.lend());
+        }
         #[cfg(feature = "tls")]
         return self.tls.as_ref().and_then(session);
         #[cfg(not(feature = "tls"))]
         None
+    }
+
+    /// This connection is not for requests with this authority (RFC 9110 §7.4).
+    #[cfg(feature = "alloc")]
+    pub(crate) fn is_misdirected(&self, authority: &[u8]) -> bool {
+        let names = self.given.as_ref().and_then(|given| given.names());
+        #[cfg(feature = "tls")]
+        let names = names.or_else(|| self.tls.as_ref()?.names());
+        names.is_some_and(|names| !core::str::from_utf8(authority).is_ok_and(|authority| names.serve(authority)))
+    }
+
+    /// It is protected by this, and has no TLS of its own.
+    #[cfg(feature = "alloc")]
+    fn protect(&mut self, session: crate::OwnedSession) {
+        self.given = Some(alloc::boxed::Box::new(session));
+        self.proxy = None; // it stood in front of TLS
+        #[cfg(feature = "tls")]
+        {
+            self.tls = None;
+        }
     }
 
     /// The exchanges of HTTP/1.1.
@@ -410,5 +476,6 @@ pub(crate) fn session(tls: &crate::decrypt::Tls) -> Option<crate::event::Session
         alpn: tls.alpn(),
         sni: tls.sni(),
         resumed: tls.resumed(),
+        identity: tls.identity(),
     })
 }

@@ -1,6 +1,6 @@
 //! What comes out of the machine. No type parameters: the storage was erased at the skin. Everything borrows, nothing is owned.
 
-use crate::base::{Misuse, Span, Violation};
+use crate::base::{Identity, Misuse, Span, Violation};
 use crate::decode::media::MediaType;
 use crate::decode::text::charset;
 use crate::parse::h1::Version;
@@ -79,7 +79,7 @@ pub struct Request<'a> {
     /// How the connection is protected; `None` on a plain one.
     pub tls: Option<Session<'a>>,
     /// The ends of the connection that a proxy forwards, if it was asked and has said so.
-    pub source: Option<crate::accept::proxy::Endpoints>,
+    pub source: Option<&'a crate::accept::proxy::Endpoints>,
     /// The handle that answers it.
     pub reply: Reply<'a>,
 }
@@ -235,16 +235,18 @@ impl core::fmt::Debug for Fields<'_> {
 /// What protects a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Session<'a> {
-    /// `TLSv1.3`.
-    pub version: &'static str,
+    /// `TLSv1.3`, or `TLSv1.2`.
+    pub version: &'a str,
     /// The cipher suite, as IANA writes it.
-    pub cipher: &'static str,
+    pub cipher: &'a str,
     /// The protocol that was agreed on, if one was (RFC 7301).
     pub alpn: Option<&'a [u8]>,
     /// The server name that the client called (RFC 6066 §3).
     pub sni: Option<&'a str>,
     /// The session was resumed by a ticket.
     pub resumed: bool,
+    /// Who the client is, if it has sent a certificate; also in a resumed session.
+    pub identity: Option<Identity<'a>>,
 }
 
 /// A part of a request's body, decoded.

@@ -200,6 +200,11 @@ impl Turn<'_> {
         }
         let limits = self.config.limits();
         let has_body = facts.chunked || facts.content_length.unwrap_or(0) > 0;
+        // A CONNECT names whom it wants to be led to, not whom it speaks to (RFC 9110 §9.3.6).
+        #[cfg(feature = "alloc")]
+        if !facts.is_connect && self.core.is_misdirected(spans.authority.of(self.inbox.plain())) {
+            return self.fail_here(Violation::new(Rule::Misdirected, u64::from(spans.authority.start)));
+        }
         let mut coding = Coding::Identity;
         if has_body && facts.coding_lines > 0 && self.config.decodes() {
             let at = u64::from(facts.coding.start);
@@ -384,7 +389,10 @@ impl Turn<'_> {
 
     /// A body of that length can lie in the inbox whole, with TLS beside the record that brings its end.
     fn fits_inbox(&self, left: u64) -> bool {
-        let beside = if self.core.session().is_some() { 16_384 + 261 } else { 0 };
+        #[cfg(feature = "tls")]
+        let beside = if self.core.tls.is_some() { 16_384 + 261 } else { 0 };
+        #[cfg(not(feature = "tls"))]
+        let beside = 0u64;
         left.saturating_add(beside) <= self.inbox.capacity() as u64 && !self.inbox.is_full()
     }
 

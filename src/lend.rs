@@ -13,9 +13,9 @@ impl Turn<'_> {
     pub(crate) fn lend(&mut self, raw: Raw) -> Event<'_> {
         let limits = self.config.limits();
         #[cfg(feature = "tls")]
-        let Core { engine, delivery, exchanges, coders, tls, choice, source, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, coders, tls, choice, given, source, .. } = &mut *self.core;
         #[cfg(all(feature = "alloc", not(feature = "tls")))]
-        let Core { engine, delivery, exchanges, coders, source, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, coders, given, source, .. } = &mut *self.core;
         #[cfg(not(feature = "alloc"))]
         let Core { engine, delivery, exchanges, source, .. } = &mut *self.core;
         let plain = self.inbox.plain();
@@ -82,7 +82,9 @@ impl Turn<'_> {
                 let tls = tls.as_ref().and_then(crate::connection::session);
                 #[cfg(not(feature = "tls"))]
                 let tls = None;
-                let source = source.endpoints();
+                let source = source.as_ref();
+                #[cfg(feature = "alloc")]
+                let tls = given.as_ref().map(|given| given.lend()).or(tls);
                 Event::Request(Request { head, has_body, tls, source, reply: reply(id, exchanges) })
             }
             Raw::Body { id, bytes: lent, whole, last } => {

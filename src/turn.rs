@@ -88,7 +88,7 @@ impl<'t> Turn<'t> {
         }
         outbox.make_room();
         #[cfg(feature = "tls")]
-        outbox.sealing(core.tls.as_ref().map(|_| SEALING));
+        outbox.sealing(core.tls.as_ref().map(sealing));
         Ok(Turn { config, core, inbox, outbox, units: config.limits().get(Limit::TurnUnits), pause: None })
     }
 
@@ -136,20 +136,20 @@ impl<'t> Turn<'t> {
     }
 
     /// An exchange that waits for nothing but its handler: its request is complete, or unwanted, or held back by the handler, and
-    /// what was said so far is sent as far as it can be. For drivers whose handlers act in their events alone: nobody will answer it any
-    /// more. In HTTP/1.1 the turn ends with [`Wait::Reply`] then; in HTTP/2 there is always more to read.
+    /// what was said so far is sent as far as it can be. Those that are `awaited` from elsewhere are passed over. For drivers whose handlers act in
+    /// their events: nobody will answer it any more. In HTTP/1.1 the turn ends with [`Wait::Reply`] then; in HTTP/2 there is always more to read.
     /// Known once a turn waits for input or for its caller.
-    pub fn unanswered(&self) -> Option<Id> {
+    pub fn unanswered(&self, awaited: impl Fn(Id) -> bool) -> Option<Id> {
         if !matches!(self.pause, Some(Pause::Input { .. } | Pause::Caller(_))) {
             return None;
         }
         #[cfg(feature = "alloc")]
         if let crate::reply::Exchanges::H2(streams) = &self.core.exchanges {
-            let stuck = streams.iter().find(|(_, s)| s.is_up_to_its_handler());
+            let stuck = streams.iter().find(|(_, s)| s.is_up_to_its_handler() && !awaited(Id(s.shared.id)));
             return stuck.map(|(_, s)| Id(s.shared.id));
         }
         match self.pause {
-            Some(Pause::Caller(Wait::Reply(id))) => Some(id),
+            Some(Pause::Caller(Wait::Reply(id))) => Some(id).filter(|&id| !awaited(id)),
             _ => None,
         }
     }
@@ -245,6 +245,10 @@ impl<'t> Turn<'t> {
         if self.handshaking() {
             return self.more(1);
         }
+        #[cfg(feature = "tls")]
+        if self.core.tls.as_ref().is_some_and(Tls::is_worn) {
+            self.core.draining = true; // its keys have no successors (RFC 5246 §6.1)
+        }
         #[cfg(feature = "alloc")]
         if !self.core.settled
             && let Some(step) = self.settle()
@@ -292,6 +296,7 @@ impl<'t> Turn<'t> {
         if let Some(config) = choice.take() {
             tls.choose(&config);
         }
+        let handshaking = tls.is_handshaking();
         let since = stages::start(stages);
         let opened = tls.open(limits, now, self.inbox.raw());
         let total = match opened {
@@ -299,6 +304,9 @@ impl<'t> Turn<'t> {
             _ => 0,
         };
         stages::stop(stages, stages::decrypt, since, (total as u64, u64::from(total > 0)));
+        if handshaking {
+            self.outbox.sealing(Some(sealing(tls)));
+        }
         match opened {
             Ok(Opened::Need { want }) => {
                 if !self.inbox.at.eof {
@@ -587,9 +595,12 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// How the outbox lays out records: known once the handshake is done, and not needed before.
 #[cfg(feature = "tls")]
-const SEALING: crate::read::Sealing =
-    crate::read::Sealing { header: Tls::HEADER as u32, trailer: Tls::TRAILER as u32, fragment: Tls::FRAGMENT as u32 };
+fn sealing(tls: &Tls) -> crate::read::Sealing {
+    let (header, trailer) = (tls.header() as u32, tls.trailer() as u32);
+    crate::read::Sealing { header, trailer, fragment: Tls::FRAGMENT as u32 }
+}
 
 #[cfg(feature = "tls")]
 fn seal(outbox: &mut OutboxMut<'_>, tls: &mut Tls, stages: &mut stages::Kept) -> bool {

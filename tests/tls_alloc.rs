@@ -132,7 +132,7 @@ fn no_allocation_for_a_record_and_little_for_a_connection() {
                 peer.write_tls(&mut raw).unwrap();
             }
         }
-        let mut record = vec![0; Tls::HEADER + Tls::FRAGMENT + Tls::TRAILER];
+        let mut record = vec![0; Tls::HEADER_MOST + Tls::FRAGMENT + Tls::TRAILER_MOST];
         let before = CALLS.load(Relaxed);
         let plain = open_all(&mut tls, &mut raw);
         for size in (0..500).map(|i| [1, 100, 16_384][i % 3]) {

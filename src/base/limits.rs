@@ -93,6 +93,10 @@ limits! {
     HandshakeMessageBytes, "tls_handshake_message_bytes", Bytes, 65_536, 16_384, 65_536;
     /// A ClientHello, as declared.
     ClientHelloBytes, "tls_client_hello_bytes", Bytes, 16_384, 1_024, 65_536;
+    /// Certificates of a client's chain, its own included.
+    ClientCertificates, "tls_client_certificates", Count, 8, 1, 16;
+    /// The certificates of a client's chain together.
+    ClientCertificateBytes, "tls_client_certificate_bytes", Bytes, 65_536, 1_024, 65_536;
     /// Records of a handshake: one-byte records must pass, endless ones must not.
     HandshakeRecords, "tls_handshake_records", Count, 16_384, 64, 65_536;
     /// Consecutive records without content.

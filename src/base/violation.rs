@@ -96,6 +96,7 @@ rules! {
     UpgradeWithBody: Connection 400 PROTOCOL 0 "RFC 9110 §7.8" "a request to upgrade carries a body";
     UpgradeSyntax: Connection 400 PROTOCOL 0 "RFC 9110 §7.8" "Upgrade is not a list of protocols";
     ConnectWithBody: Connection 400 PROTOCOL 0 "RFC 9110 §9.3.6" "a CONNECT request carries a body";
+    Misdirected: Message 421 PROTOCOL 0 "RFC 9110 §7.4" "the request is for a host that this connection does not serve";
     ExpectationUnknown: Connection 417 PROTOCOL 0 "RFC 9110 §10.1.1" "the expectation is not 100-continue";
     // HTTP/1.1: framing
     LengthAndCoding: Connection 400 PROTOCOL 0 "RFC 9112 §6.1" "Content-Length and Transfer-Encoding stand together";
@@ -203,6 +204,10 @@ rules! {
     TlsHandshakeTooLong: Connection 400 PROTOCOL 47 "RFC 8446 §4" "a handshake message is too long" limit HandshakeMessageBytes;
     TlsClientHelloTooLong: Connection 400 PROTOCOL 47 "RFC 8446 §4" "the ClientHello is too long" limit ClientHelloBytes;
     TlsHandshake: Connection 400 PROTOCOL 40 "RFC 8446 §4" "the handshake failed";
+    TlsCertificate: Connection 400 PROTOCOL 42 "RFC 8446 §4.4.2" "the client's certificate was refused";
+    TlsCertificateMissing: Connection 400 PROTOCOL 116 "RFC 8446 §4.4.2.4" "the client has sent no certificate where one is required";
+    TlsCertificatesTooMany: Connection 400 PROTOCOL 42 "RFC 8446 §4.4.2" "the client's chain has too many certificates" limit ClientCertificates;
+    TlsCertificatesTooLong: Connection 400 PROTOCOL 42 "RFC 8446 §4.4.2" "the client's chain of certificates is too long" limit ClientCertificateBytes;
     TlsNoApplicationProtocol: Connection 400 PROTOCOL 120 "RFC 7301 §3.2" "no application protocol in common";
     TlsVersion: Connection 400 PROTOCOL 70 "RFC 8446 §4.2.1" "no TLS version in common";
     TlsBadRecord: Connection 400 PROTOCOL 20 "RFC 8446 §5.2" "a record did not authenticate";
@@ -211,6 +216,7 @@ rules! {
     TlsKeyUpdateValue: Connection 400 PROTOCOL 47 "RFC 8446 §4.6.3" "a KeyUpdate asks for what does not exist";
     TlsKeyUpdateFlood: Connection 400 CALM 10 "RFC 8446 §4.6.3" "too many records that carry no data" limit KeyUpdateBurst;
     TlsPostHandshake: Connection 400 PROTOCOL 10 "RFC 8446 §4.6" "a handshake message that may not come after the handshake";
+    TlsRenegotiation: Connection 400 CALM 10 "RFC 5246 §7.2.2" "the client asks to renegotiate once more";
     TlsAlertSyntax: Connection 400 PROTOCOL 50 "RFC 8446 §6" "an alert is not two bytes";
     TlsWarnings: Connection 400 CALM 10 "RFC 8446 §6" "too many warning alerts" limit WarningAlerts;
     TlsChangeCipherSpec: Connection 400 PROTOCOL 10 "RFC 8446 appendix D.4" "a ChangeCipherSpec that may not come now" limit CompatibilityCcs;

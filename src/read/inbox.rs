@@ -91,6 +91,11 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Inbox<S> {
         self.at.eof = true;
     }
 
+    /// [`Inbox::end`] was said of it.
+    pub fn ended(&self) -> bool {
+        self.at.eof
+    }
+
     /// Nothing waits in it: the storage may be taken away.
     pub fn is_empty(&self) -> bool {
         self.at.unconsumed() == 0
@@ -132,6 +137,20 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Inbox<S> {
         from.at.raw += n as u32;
         from.at.head = from.at.raw;
         from.at.plain = from.at.raw;
+        n
+    }
+
+    /// Takes received bytes out again, from the front, for a stage that lies elsewhere: ciphertext for a crypto thread. Only of an
+    /// inbox that no turn has seen bytes in. Says how much it was.
+    pub fn read(&mut self, into: &mut [u8]) -> usize {
+        self.view().release();
+        let (raw, tail) = (self.at.raw as usize, self.at.tail as usize);
+        let waiting = self.store.as_ref().get(raw..tail).unwrap_or_default();
+        let n = waiting.len().min(into.len());
+        if let (Some(to), Some(from)) = (into.get_mut(..n), waiting.get(..n)) {
+            to.copy_from_slice(from);
+            self.view().drop_raw(n);
+        }
         n
     }
 
@@ -293,6 +312,15 @@ mod tests {
         }
         assert_eq!(view.plain().len(), 30_000);
         assert!(view.moved() <= 30_000, "moved {}", view.moved());
+    }
+
+    #[test]
+    fn what_was_received_can_be_taken_out_again() {
+        let mut inbox = Inbox::filled(*b"abcdef", 6);
+        let mut part = [0; 4];
+        assert_eq!((inbox.read(&mut part), &part, inbox.len()), (4, b"abcd", 2));
+        assert_eq!((inbox.read(&mut part), &part[..2], inbox.is_empty()), (2, &b"ef"[..], true));
+        assert_eq!(inbox.read(&mut part), 0);
     }
 
     #[test]

@@ -84,6 +84,35 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Outbox<T> {
         (core::mem::replace(&mut self.store, fresh), range)
     }
 
+    /// Copies in as much of `bytes` as there is room for, behind what is ready; says how much. For bytes that were made
+    /// elsewhere: records that another thread sealed. Between turns only.
+    pub fn fill(&mut self, bytes: &[u8]) -> usize {
+        self.view().make_room();
+        let tail = self.at.tail as usize;
+        let free = self.store.as_mut().get_mut(tail..).unwrap_or_default();
+        let n = free.len().min(bytes.len()).min(u32::MAX as usize - tail);
+        if let (Some(to), Some(from)) = (free.get_mut(..n), bytes.get(..n)) {
+            to.copy_from_slice(from);
+            self.at.tail += n as u32;
+            self.at.sealed = self.at.tail;
+        }
+        n
+    }
+
+    /// Nothing will follow what is in it: [`Outbox::finished`] once that is sent.
+    pub fn end(&mut self) {
+        self.at.fin = true;
+    }
+
+    /// Takes over what is ready in another one, as far as there is room, and with the last of it that nothing will follow
+    /// ([`Outbox::finished`]). There it counts as sent. Says how much it was. Between turns only.
+    pub fn carry<O: AsRef<[u8]> + AsMut<[u8]>>(&mut self, from: &mut Outbox<O>) -> usize {
+        let n = self.fill(from.ready());
+        from.wrote(n);
+        self.at.fin |= from.finished();
+        n
+    }
+
     /// The storage back, for a pool.
     pub fn into_store(self) -> T {
         self.store
@@ -320,6 +349,21 @@ mod tests {
         o.view().make_room();
         assert!(!o.view().put(&[b"1234567890"]));
         assert!(o.view().put(&[b"12345"]));
+    }
+
+    #[test]
+    fn what_another_outbox_has_ready_is_taken_over_in_order_and_its_end_with_the_last_byte() {
+        let (mut from, mut to) = (Outbox::new([0u8; 16]), Outbox::new([0u8; 8]));
+        assert!(from.view().put(&[b"hello world"]));
+        from.view().seal(|_, _| None);
+        from.view().fin();
+        assert_eq!((to.fill(b"> "), to.carry(&mut from)), (2, 6));
+        assert_eq!((to.ready(), from.ready(), from.finished()), (&b"> hello "[..], &b"world"[..], false));
+        to.wrote(7);
+        assert_eq!(to.carry(&mut from), 5, "what was sent made room");
+        assert_eq!((to.ready(), from.finished(), to.finished()), (&b" world"[..], true, false));
+        to.wrote(6);
+        assert!(to.finished());
     }
 
     #[test]

@@ -109,6 +109,8 @@ const ELSEWHERE: &[(Limit, &str)] = &[
     (Limit::HandshakeMs, "TLS"),
     (Limit::HandshakeMessageBytes, "TLS"),
     (Limit::ClientHelloBytes, "TLS"),
+    (Limit::ClientCertificates, "TLS"),
+    (Limit::ClientCertificateBytes, "TLS"),
     (Limit::HandshakeRecords, "TLS"),
     (Limit::EmptyRecords, "TLS"),
     (Limit::WarningAlerts, "TLS"),

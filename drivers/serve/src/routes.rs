@@ -7,10 +7,9 @@ use crate::inspect::{About, Inspection};
 use crate::page::{Entry, Site, UPLOAD};
 use crate::upload::{Upload, tell};
 use serde_json::json;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use vestibule::{Body, Content, Event, Expect, Head, Id, Misuse, Reply, Request, Session, Violation};
-use vestibule_std::Service;
+use vestibule_std::{Peer, Service};
 
 /// The largest body that is taken whole.
 const WHOLE: u32 = 1 << 20;
@@ -78,7 +77,7 @@ struct Visit {
 /// lies, and there are never more of them than the machine has streams.
 pub(crate) struct Visitor {
     site: Arc<Site>,
-    peer: SocketAddr,
+    peer: Peer,
     /// By tag, which counts from 1; places are used again.
     visits: Vec<Option<Visit>>,
     requests: u64,
@@ -87,7 +86,7 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    pub(crate) fn new(site: Arc<Site>, peer: SocketAddr) -> Visitor {
+    pub(crate) fn new(site: Arc<Site>, peer: Peer) -> Visitor {
         Visitor { site, peer, visits: Vec::new(), requests: 0, spare: Vec::new() }
     }
 
@@ -405,7 +404,7 @@ mod tests {
     #[test]
     fn a_long_answer_in_small_steps_costs_no_more_than_its_length() {
         let site = Arc::new(Site::new(Limits::DEFAULT));
-        let mut visitor = Visitor::new(site, ([127, 0, 0, 1], 1).into());
+        let mut visitor = Visitor::new(site, Peer::UNKNOWN);
         let now = vestibule::Instant::ZERO;
         let mut connection = Connection::new(Arc::new(Config::new(Limits::DEFAULT)), now);
         let (mut inbox, mut outbox) = (Inbox::new(vec![0; 65_536]), Outbox::new(vec![0; 65_536]));

@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Serve) -> Result<(), String> {
         .codings(if options.compress { &[Coding::Zstd, Coding::Gzip] } else { &[] })
         .workers(options.workers)
         .signals(true)
-        .service(move |peer| Visitor::new(for_visitors.clone(), peer.addr))
+        .service(move |peer| Visitor::new(for_visitors.clone(), *peer))
         .on_fault(move |incident| {
             if let What::Fault(violation) = &incident.what {
                 for_faults.violated(violation);

@@ -1,5 +1,37 @@
-//! What all drivers of `vestibule` share.
+//! What all drivers of `vestibule` share: one builder with the same names and defaults, services and the lanes they serve,
+//! topologies with their threads and pools, and the probe. A driver adds the loop of a worker: sockets, buffers, timers.
+//!
+//! ```text
+//! Builder --> Server --> Worker, one a thread: a driver's loop --> Lane, one a connection: machine and Service
+//!                   \--> acceptor, pools                <-- Mailbox: arrivals, answers, results
+//! ```
 
 #![forbid(unsafe_code)]
 
+mod buffers;
+mod builder;
+mod incident;
+mod lane;
+mod later;
+mod mailbox;
+mod pool;
+mod server;
+mod service;
+mod signals;
+mod slots;
+mod timers;
 pub mod tls;
+mod topology;
+
+pub use buffers::Buffers;
+pub use builder::Builder;
+pub use incident::{Incident, What};
+pub use lane::{How, Lane, Letter, Next};
+pub use later::{Gone, Later, Outlet, Post};
+pub use mailbox::{Mail, Mailbox};
+pub use pool::{Pool, Task};
+pub use server::{Arrival, BindError, Driver, Handle, Listener, Port, Server, Shared, Summary, Worker};
+pub use service::{BoxService, Peer, Service};
+pub use slots::{Key, Slots};
+pub use timers::Timers;
+pub use topology::{HandOut, Offload, Topology, Unknown};

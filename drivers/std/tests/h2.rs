@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use support::h2::{Answer, Client, DATA, END, RST_STREAM};
 use support::{Running, get, response, start};
 use vestibule::{Limit, Limits};
+use vestibule_std::Topology;
 
 fn client(server: &Running) -> Client<TcpStream> {
     Client::new(server.connect())
@@ -194,7 +195,7 @@ fn a_panic_refuses_what_is_left_of_its_connection_alone() {
 /// answered.
 #[test]
 fn a_kept_connection_makes_room_for_those_who_wait() {
-    let server = start(|b| b.workers(1));
+    let server = start(|b| b.topology(Topology::Threads).threads(1));
     let mut idle = client(&server);
     assert_eq!(idle.get("/hello").content, b"hello");
     let mut busy = client(&server);

@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 use support::{Running, get, read_all, response, start};
 use vestibule::{Limit, Limits};
-use vestibule_std::Server;
+use vestibule_std::{Server, Topology};
 
 fn plain() -> Running {
     start(|builder| builder)
@@ -174,7 +174,7 @@ fn beyond_the_cap_connections_wait_in_the_kernel() {
 /// One worker, and clients that would keep it for ever.
 #[test]
 fn a_kept_connection_makes_room_for_those_who_wait() {
-    let server = start(|b| b.workers(1));
+    let server = start(|b| b.topology(Topology::Threads).threads(1));
     let mut idle = server.connect();
     idle.write_all(get("/hello").as_bytes()).unwrap();
     response(&mut idle);
@@ -230,7 +230,9 @@ fn a_shutdown_ends_the_idle_and_answers_what_is_in_flight() {
     server.handle.shutdown();
     assert_eq!(read_all(&mut idle), b"");
     assert_eq!(read_all(&mut silent), b"");
-    assert!(TcpStream::connect(server.http).is_err(), "the port is closed");
+    while TcpStream::connect(server.http).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(4), "the port is closed");
+    }
     half.write_all(b"world").unwrap();
     assert_eq!(response(&mut half).1, b"helloworld");
     assert_eq!(read_all(&mut half), b"");
@@ -239,7 +241,7 @@ fn a_shutdown_ends_the_idle_and_answers_what_is_in_flight() {
     drop((idle, half, slow, silent));
     let summary = server.stop();
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
-    assert_eq!((summary.connections, summary.requests, summary.cut, summary.faults), (4, 3, 0, 0));
+    assert_eq!((summary.requests, summary.cut, summary.faults), (3, 0, 0));
 }
 
 #[test]

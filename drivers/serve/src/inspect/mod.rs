@@ -5,15 +5,15 @@ mod protobuf;
 
 use crate::upload::tell;
 use serde_json::{Map, Value, json};
-use std::net::SocketAddr;
 use vestibule::{Head, Id, Limits, Session, Version};
+use vestibule_std::Peer;
 
 /// An answer up to this size is indented.
 const INDENTED: usize = 8 << 10;
 
 /// Where a request came in.
 pub(crate) struct About {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// Requests of this connection so far, this one included.
     pub(crate) requests: u64,
     /// Earlier ones that are still under way.

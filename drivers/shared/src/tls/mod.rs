@@ -12,6 +12,28 @@ use std::sync::Arc;
 pub use rustls;
 pub use vestibule::decrypt::TlsConfig;
 
+/// What a TLS port is: one configuration for all clients.
+#[derive(Clone, Debug)]
+pub struct TlsChoice {
+    config: TlsConfig,
+}
+
+impl From<TlsConfig> for TlsChoice {
+    fn from(config: TlsConfig) -> TlsChoice {
+        TlsChoice { config }
+    }
+}
+
+impl TlsChoice {
+    pub(crate) fn config(&self) -> TlsConfig {
+        self.config.clone()
+    }
+
+    pub(crate) fn choose(&self, _hello: &vestibule::Hello<'_>) -> TlsConfig {
+        self.config.clone()
+    }
+}
+
 /// Why a TLS configuration could not be made.
 #[derive(Debug)]
 #[non_exhaustive]

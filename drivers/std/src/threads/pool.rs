@@ -1,9 +1,9 @@
-//! In: accepted connections. Out: each of them on a worker thread, one at a time; never more open than the cap.
+//! In: accepted connections. Out: each of them on a thread of its own; never more threads than there may be.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A bounded queue, and the count of who takes from it.
 pub(crate) struct Pool<A> {
@@ -11,7 +11,6 @@ pub(crate) struct Pool<A> {
     work: Condvar,
     change: Condvar,
     workers: usize,
-    cap: usize,
     /// How many wait in the queue while nobody is free: readable without the lock.
     waiting: AtomicUsize,
     /// How many workers are about to become free for them.
@@ -31,14 +30,13 @@ struct State<A> {
 }
 
 impl<A> Pool<A> {
-    pub(crate) fn new(workers: usize, cap: usize) -> Pool<A> {
+    pub(crate) fn new(workers: usize) -> Pool<A> {
         let state = State { queue: VecDeque::new(), open: 0, serving: 0, idle: 0, threads: 0, closed: false };
         Pool {
             state: Mutex::new(state),
             work: Condvar::new(),
             change: Condvar::new(),
             workers: workers.max(1),
-            cap: cap.max(1),
             waiting: AtomicUsize::new(0),
             leaving: AtomicUsize::new(0),
         }
@@ -49,27 +47,10 @@ impl<A> Pool<A> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until one more connection may be open, and counts it as open. False: the pool is closed.
-    pub(crate) fn admit(&self) -> bool {
-        let state = self.lock();
-        let mut state =
-            self.change.wait_while(state, |s| s.open >= self.cap && !s.closed).unwrap_or_else(PoisonError::into_inner);
-        if state.closed {
-            return false;
-        }
-        state.open += 1;
-        true
-    }
-
-    /// The connection that was admitted did not come.
-    pub(crate) fn take_back(&self) {
-        self.lock().open -= 1;
-        self.change.notify_all();
-    }
-
-    /// Queues a connection that was admitted. True: a worker is wanted, the caller is to start one and has it counted already.
+    /// Queues a connection. True: a worker is wanted, the caller is to start one and has it counted already.
     pub(crate) fn push(&self, arrival: A) -> bool {
         let mut state = self.lock();
+        state.open += 1;
         state.queue.push_back(arrival);
         let start = state.idle < state.queue.len() && state.threads < self.workers;
         state.threads += usize::from(start);
@@ -88,6 +69,7 @@ impl<A> Pool<A> {
             return None;
         }
         let arrival = state.queue.pop_back();
+        state.open -= usize::from(arrival.is_some());
         self.note(&state);
         arrival
     }
@@ -148,12 +130,16 @@ impl<A> Pool<A> {
         self.change.notify_all();
     }
 
-    /// Waits until every connection and every worker is gone, but not beyond `until`. Says how many connections are left.
-    pub(crate) fn wait_empty(&self, until: Instant) -> usize {
-        let wait = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    /// No connection and no worker is left.
+    pub(crate) fn is_empty(&self) -> bool {
         let state = self.lock();
-        let state = self.change.wait_timeout_while(state, wait, |s| s.open > 0 || s.threads > 0);
-        state.unwrap_or_else(PoisonError::into_inner).0.open
+        state.open == 0 && state.threads == 0
+    }
+
+    /// Waits until every connection and every worker is gone, but no longer than that.
+    pub(crate) fn wait_empty(&self, most: Duration) {
+        let state = self.lock();
+        drop(self.change.wait_timeout_while(state, most, |s| s.open > 0 || s.threads > 0));
     }
 }
 
@@ -163,9 +149,8 @@ mod tests {
 
     #[test]
     fn workers_are_asked_for_when_needed_and_no_more_than_there_may_be() {
-        let pool = Pool::new(2, 4);
+        let pool = Pool::new(2);
         for (n, wanted) in [(1, true), (2, true), (3, false)] {
-            assert!(pool.admit());
             assert_eq!(pool.push(n), wanted, "{n}");
         }
         assert_eq!(pool.next(), Some(1));
@@ -176,10 +161,9 @@ mod tests {
 
     #[test]
     fn as_many_leave_as_wait_and_not_more() {
-        let pool = Pool::new(3, 9);
+        let pool = Pool::new(3);
         assert!(!pool.leave(), "nobody waits");
         for n in 0..5 {
-            assert!(pool.admit());
             assert_eq!(pool.push(n), n < 3);
         }
         for n in 0..3 {
@@ -188,21 +172,5 @@ mod tests {
         assert!(pool.leave() && pool.leave() && !pool.leave(), "two wait");
         pool.over(true);
         assert!(!pool.leave(), "one waits for whom nobody is free, and one worker is leaving");
-    }
-
-    #[test]
-    fn at_the_cap_admission_waits_for_somebody_to_go() {
-        let pool = Pool::new(1, 1);
-        assert!(pool.admit() && pool.push('a') && pool.next().is_some());
-        std::thread::scope(|scope| {
-            let second = scope.spawn(|| pool.admit());
-            std::thread::sleep(Duration::from_millis(20));
-            assert!(!second.is_finished());
-            pool.over(false);
-            assert_eq!(second.join().ok(), Some(true));
-            let third = scope.spawn(|| pool.admit());
-            pool.close();
-            assert_eq!(third.join().ok(), Some(false));
-        });
     }
 }

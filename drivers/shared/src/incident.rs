@@ -1,6 +1,6 @@
 //! In: what went wrong on a connection. Out: one line for the log.
 
-use crate::Peer;
+use crate::service::Peer;
 use std::fmt;
 use std::sync::Arc;
 use vestibule::{Misuse, Violation};
@@ -28,6 +28,8 @@ pub enum What {
     Misuse(Misuse),
     /// Connections cannot be accepted now; at most one line in five seconds.
     Accept(String),
+    /// A worker ended though it should not have; another one takes its place.
+    Worker(String),
     /// No thread could be started for a connection; it waits for another one.
     Thread(String),
 }
@@ -35,7 +37,7 @@ pub enum What {
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(peer) = &self.peer {
-            write!(f, "{}: ", peer.addr)?;
+            write!(f, "{peer}: ")?;
         }
         match &self.what {
             What::Fault(violation) => write!(f, "{} {}: {violation}", violation.status(), violation.name()),
@@ -43,6 +45,7 @@ impl fmt::Display for Incident {
             What::Unanswered => f.write_str("500 the service did not answer"),
             What::Misuse(misuse) => write!(f, "misuse: {misuse}"),
             What::Accept(error) => write!(f, "cannot accept: {error}"),
+            What::Worker(error) => write!(f, "a worker ended: {error}"),
             What::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }

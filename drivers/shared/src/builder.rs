@@ -1,0 +1,219 @@
+//! In: the choices of a server. Out: a [`Server`] whose ports are open. One builder for all drivers, with the same names and defaults.
+
+use crate::incident::{Hook, Incident, to_stderr};
+use crate::later::Post;
+use crate::server::{BindError, Driver, Server};
+use crate::service::{Factory, Peer, Service};
+use crate::tls::TlsChoice;
+use crate::topology::{HandOut, Offload, Topology};
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use vestibule::decode::coding::Coding;
+use vestibule::{Config, Limits};
+
+/// The choices of a [`Server`].
+pub struct Builder<D> {
+    pub(crate) plan: Plan,
+    driver: PhantomData<fn() -> D>,
+}
+
+/// What was chosen.
+pub(crate) struct Plan {
+    pub(crate) ports: Vec<(SocketAddr, Option<TlsChoice>)>,
+    pub(crate) config: Config,
+    pub(crate) codings: Option<&'static [Coding]>,
+    pub(crate) topology: Topology,
+    pub(crate) workers: Option<usize>,
+    pub(crate) threads: usize,
+    pub(crate) offload: Offload,
+    pub(crate) pool_threads: Option<usize>,
+    pub(crate) queue: usize,
+    pub(crate) hand_out: HandOut,
+    pub(crate) reuse_port: bool,
+    pub(crate) pin: bool,
+    pub(crate) connections: usize,
+    pub(crate) backlog: i32,
+    pub(crate) grace: Duration,
+    pub(crate) signals: bool,
+    pub(crate) factory: Option<Factory>,
+    pub(crate) hook: Hook,
+}
+
+impl<D> fmt::Debug for Builder<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("topology", &self.plan.topology).finish_non_exhaustive()
+    }
+}
+
+impl<D> Default for Builder<D> {
+    fn default() -> Builder<D> {
+        let plan = Plan {
+            ports: Vec::new(),
+            config: Config::new(Limits::DEFAULT),
+            codings: None,
+            topology: Topology::default(),
+            workers: None,
+            threads: 512,
+            offload: Offload::NONE,
+            pool_threads: None,
+            queue: 1_024,
+            hand_out: HandOut::default(),
+            reuse_port: false,
+            pin: false,
+            connections: 10_000,
+            backlog: 1_024,
+            grace: Duration::from_secs(10),
+            signals: false,
+            factory: None,
+            hook: Arc::new(to_stderr),
+        };
+        Builder { plan, driver: PhantomData }
+    }
+}
+
+impl<D: Driver> Builder<D> {
+    /// Listens there for plain HTTP. Port 0: any that is free.
+    pub fn http(mut self, addr: SocketAddr) -> Self {
+        self.plan.ports.push((addr, None));
+        self
+    }
+
+    /// Listens there for TLS. See [`crate::tls`] for configurations.
+    pub fn https(mut self, addr: SocketAddr, tls: impl Into<TlsChoice>) -> Self {
+        self.plan.ports.push((addr, Some(tls.into())));
+        self
+    }
+
+    /// The limits of every connection.
+    pub fn limits(self, limits: Limits) -> Self {
+        self.config(Config::new(limits))
+    }
+
+    /// The configuration of every connection; those of TLS ports get their TLS in addition.
+    pub fn config(mut self, config: Config) -> Self {
+        self.plan.config = config;
+        self
+    }
+
+    /// Responses are coded with the first of these that their clients accept, where that is worth it: see
+    /// [`Config::with_response_codings`]. Whatever [`Builder::config`] and [`Builder::limits`] say, before or after. Default: as the configuration says.
+    pub fn codings(mut self, codings: &'static [Coding]) -> Self {
+        self.plan.codings = Some(codings);
+        self
+    }
+
+    /// [`Builder::codings`] with what every client decodes, gzip; `false`: none are coded.
+    pub fn compress(self, on: bool) -> Self {
+        self.codings(if on { &[Coding::Gzip] } else { &[] })
+    }
+
+    /// How the stages lie over threads; default [`Topology::Workers`].
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.plan.topology = topology;
+        self
+    }
+
+    /// How many workers there are; default one a processor. [`Topology::Single`] has one.
+    pub fn workers(mut self, n: usize) -> Self {
+        self.plan.workers = Some(n.max(1));
+        self
+    }
+
+    /// Threads of [`Topology::Threads`] at most; default 512. They are started when needed.
+    pub fn threads(mut self, n: usize) -> Self {
+        self.plan.threads = n.max(1);
+        self
+    }
+
+    /// What is done on other threads than those of the workers; default nothing.
+    pub fn offload(mut self, offload: Offload) -> Self {
+        self.plan.offload = offload;
+        self
+    }
+
+    /// Threads of each pool that [`Builder::offload`] asks for; default one a processor.
+    pub fn pool_threads(mut self, n: usize) -> Self {
+        self.plan.pool_threads = Some(n.max(1));
+        self
+    }
+
+    /// How much may wait for each pool; default 1,024. Beyond it new requests get 503 with Retry-After.
+    pub fn queue(mut self, n: usize) -> Self {
+        self.plan.queue = n.max(1);
+        self
+    }
+
+    /// To whom [`Topology::Acceptor`] hands connections; default to the worker with the fewest.
+    pub fn hand_out(mut self, hand_out: HandOut) -> Self {
+        self.plan.hand_out = hand_out;
+        self
+    }
+
+    /// Every worker listens by itself (SO_REUSEPORT), and the kernel deals connections out by their addresses; default: they share a listener.
+    pub fn reuse_port(mut self, on: bool) -> Self {
+        self.plan.reuse_port = on;
+        self
+    }
+
+    /// Each worker stays on one processor; default no.
+    pub fn pin(mut self, on: bool) -> Self {
+        self.plan.pin = on;
+        self
+    }
+
+    /// Open connections at most; default 10,000. Beyond it nothing is accepted: the kernel's queue holds them.
+    pub fn connections(mut self, cap: usize) -> Self {
+        self.plan.connections = cap.max(1);
+        self
+    }
+
+    /// Length of the kernel's queue; default 1,024.
+    pub fn backlog(mut self, n: u32) -> Self {
+        self.plan.backlog = i32::try_from(n).unwrap_or(i32::MAX).max(1);
+        self
+    }
+
+    /// How long a shutdown waits for what is in flight; default 10 s.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.plan.grace = grace;
+        self
+    }
+
+    /// SIGINT and SIGTERM ask for a graceful shutdown while the server runs; a second one ends the process. Default: they do
+    /// what they always do.
+    pub fn signals(mut self, on: bool) -> Self {
+        self.plan.signals = on;
+        self
+    }
+
+    /// Makes the service of each connection when its first request is there.
+    pub fn service<S: Service + Send + 'static>(self, make: impl Fn(&Peer) -> S + Send + Sync + 'static) -> Self {
+        self.service_with_post(move |peer, _| make(peer))
+    }
+
+    /// The same for services whose answers may come from other threads: see [`Post::later`].
+    pub fn service_with_post<S: Service + Send + 'static>(
+        mut self,
+        make: impl Fn(&Peer, &Post) -> S + Send + Sync + 'static,
+    ) -> Self {
+        self.plan.factory = Some(Arc::new(move |peer, post| Box::new(make(peer, post))));
+        self
+    }
+
+    /// Told of every fault, panic and other incident; default: one line on the standard error stream.
+    pub fn on_fault(mut self, hook: impl Fn(&Incident) + Send + Sync + 'static) -> Self {
+        self.plan.hook = Arc::new(hook);
+        self
+    }
+
+    /// Opens the ports. Nothing is accepted before [`Server::run`], but connections can queue.
+    ///
+    /// # Errors
+    /// A port cannot be had, something was not chosen, or this machine cannot do what was chosen.
+    pub fn bind(self) -> Result<Server<D>, BindError> {
+        Server::bind(self.plan)
+    }
+}

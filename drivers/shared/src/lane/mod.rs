@@ -1,0 +1,561 @@
+//! In: the bytes and the time of one connection, and letters. Out: its answers in the outbox, and what its driver is to do next.
+//!
+//! A lane is a connection without its socket: what every driver would do alike. It knows where each part of the work is done:
+//! here, on the driver's thread, or elsewhere, to come back by mail. A driver sees no difference but [`Next::Wait`].
+//!
+//! ```text
+//!   inbox --> [ machine, service ] --> outbox            here
+//!   inbox --> own inbox ==> pool: [ machine, service ] ==> own outbox --> outbox    elsewhere, for a turn
+//! ```
+
+mod records;
+mod served;
+
+use crate::incident::What;
+use crate::later::{Part, Post};
+use crate::pool::Pool;
+use crate::server::{Permit, Port, Shared};
+use crate::service::Peer;
+use records::{Cipher, Records, State};
+use served::{Served, Went};
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use vestibule::decode::job::Done;
+use vestibule::decrypt::Tls;
+use vestibule::{Connection, Id, Inbox, Instant, Misuse, Outbox, Pause, Why};
+
+/// What a driver does next for a connection. Before anything else it writes what `outbox.ready()` holds, as far as it goes, and shuts the
+/// write side down once `outbox.finished()`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Next {
+    /// Read: at least `want` bytes are needed. Then, or at the deadline, another turn.
+    Read {
+        /// Bytes.
+        want: usize,
+    },
+    /// Nothing goes on before some of the outbox is written. Then, or at the deadline, another turn.
+    Write,
+    /// Another turn, after those of others.
+    Again,
+    /// A letter comes; until then there is nothing to read for. At the deadline another turn.
+    Wait,
+    /// It is over: close the socket.
+    Close(How),
+}
+
+/// How a connection ended.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum How {
+    /// As HTTP and TLS want it.
+    Closed,
+    /// The peer is gone; one counter, and no line in the log for each (DRV-06).
+    Reset,
+    /// We cut it off.
+    Cut,
+}
+
+/// What comes by mail for one connection; only its lane can read it.
+pub struct Letter(Inside);
+
+enum Inside {
+    Answer(Id, Part),
+    Done(Box<Done>),
+    /// The connection itself, back from elsewhere.
+    Back(Box<Parcel>),
+    /// Its records, back from a crypto thread.
+    Records(Box<Cipher>),
+    /// There is room again where it is to go.
+    Room,
+}
+
+impl Letter {
+    pub(crate) fn answer(id: Id, part: Part) -> Letter {
+        Letter(Inside::Answer(id, part))
+    }
+
+    fn done(done: Done) -> Letter {
+        Letter(Inside::Done(Box::new(done)))
+    }
+}
+
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Inside::Answer(..) => "Letter(answer)",
+            Inside::Done(_) => "Letter(done)",
+            Inside::Back(_) => "Letter(back)",
+            Inside::Records(_) => "Letter(records)",
+            Inside::Room => "Letter(room)",
+        })
+    }
+}
+
+/// The buffers of a connection whose turns are taken elsewhere.
+struct Own {
+    inbox: Inbox<Vec<u8>>,
+    outbox: Outbox<Vec<u8>>,
+}
+
+/// A connection on its way to another thread and back.
+struct Parcel {
+    served: Box<Served>,
+    own: Own,
+    went: Result<Went, Misuse>,
+}
+
+/// One connection, without its socket. See the [module](self).
+pub struct Lane {
+    shared: Arc<Shared>,
+    port: Arc<Port>,
+    peer: Peer,
+    post: Post,
+    /// `None`: it is elsewhere.
+    served: Option<Box<Served>>,
+    own: Option<Own>,
+    /// Its records are opened and sealed elsewhere.
+    records: Option<Records>,
+    /// What came while it was elsewhere.
+    letters: Vec<Letter>,
+    last: Option<Went>,
+    /// Something has happened that the last turn does not know of.
+    news: bool,
+    ended: bool,
+    /// It waits for room where it is to go.
+    parked: bool,
+    draining: bool,
+    heard: bool,
+    _permit: Permit,
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("peer", &self.peer).field("here", &self.served.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    pub(crate) fn new(shared: Arc<Shared>, port: Arc<Port>, peer: Peer, post: Post, permit: Permit) -> Lane {
+        let now = shared.now();
+        let served = |config| Served::new(Connection::new(config, now), &shared, &port, peer, &post);
+        let (records, served) = match (&port.tls, &shared.pools.records) {
+            (Some(tls), Some(_)) => {
+                let tls = Tls::new(&tls.config());
+                (Some(Records::new(tls, port.config.clone(), port.clone(), now)), None)
+            }
+            _ => (None, Some(Box::new(served(port.config.clone())))),
+        };
+        Lane {
+            served,
+            own: None,
+            records,
+            letters: Vec::new(),
+            shared,
+            port,
+            peer,
+            post,
+            last: None,
+            news: true,
+            ended: false,
+            parked: false,
+            draining: false,
+            heard: false,
+            _permit: permit,
+        }
+    }
+
+    /// One go: events to the service, its answers into the outbox. The inbox may be another one than last time if it was left empty, and so
+    /// may the outbox.
+    pub fn turn<S, T>(&mut self, now: Instant, inbox: &mut Inbox<S>, outbox: &mut Outbox<T>) -> Next
+    where
+        S: AsRef<[u8]> + AsMut<[u8]>,
+        T: AsRef<[u8]> + AsMut<[u8]>,
+    {
+        self.heard |= !inbox.is_empty();
+        if self.parked {
+            return Next::Wait;
+        }
+        match self.records.take() {
+            None => self.turn_plain(now, inbox, outbox),
+            Some(mut records) => {
+                let next = self.turn_behind(&mut records, now, inbox, outbox);
+                self.records = Some(records);
+                next
+            }
+        }
+    }
+
+    /// A turn behind records that are opened and sealed elsewhere.
+    fn turn_behind<S, T>(
+        &mut self,
+        records: &mut Records,
+        now: Instant,
+        inbox: &mut Inbox<S>,
+        outbox: &mut Outbox<T>,
+    ) -> Next
+    where
+        S: AsRef<[u8]> + AsMut<[u8]>,
+        T: AsRef<[u8]> + AsMut<[u8]>,
+    {
+        let mut plain = records.plain.take().unwrap_or_else(|| self.shared.own());
+        let next = match records.come(now, &mut plain, outbox) {
+            State::Away => Next::Wait,
+            State::Failed(violation) => {
+                self.shared.tell(Some(self.peer), What::Fault(violation));
+                Next::Again
+            }
+            State::Leaving => self.leave(records, now, inbox, outbox),
+            State::Handshake => Next::Read { want: 1 },
+            State::Established(session) => {
+                let connection = Connection::protected(self.port.config.clone(), now, *session);
+                let served = Served::new(connection, &self.shared, &self.port, self.peer, &self.post);
+                self.served = Some(Box::new(served));
+                if self.draining {
+                    self.drain_served();
+                }
+                self.turn_plain(now, &mut plain.inbox, &mut plain.outbox)
+            }
+            State::Open => self.turn_plain(now, &mut plain.inbox, &mut plain.outbox),
+        };
+        let next = match records.go(&mut plain, inbox) {
+            Some(cipher) => {
+                self.send_records(records, cipher);
+                Next::Wait
+            }
+            None if records.waits_for_room() => Next::Write,
+            None if matches!(next, Next::Close(_)) && !outbox.is_empty() => Next::Write,
+            None => next,
+        };
+        let idle = plain.inbox.is_empty() && !plain.inbox.ended() && plain.outbox.is_empty();
+        match idle && !plain.outbox.finished() {
+            true => self.shared.give_back(plain),
+            false => records.plain = Some(plain),
+        }
+        next
+    }
+
+    /// The peer broke a rule of TLS, and is told: it is read until it leaves (RFC 9112 §9.6), but not for long.
+    fn leave<S, T>(&mut self, records: &Records, now: Instant, inbox: &mut Inbox<S>, outbox: &Outbox<T>) -> Next
+    where
+        S: AsRef<[u8]> + AsMut<[u8]>,
+        T: AsRef<[u8]> + AsMut<[u8]>,
+    {
+        self.served = None;
+        while inbox.read(&mut [0; 4_096]) > 0 {}
+        if inbox.ended() || records.deadline.is_some_and(|deadline| deadline <= now) {
+            return Next::Close(How::Closed);
+        }
+        if outbox.is_empty() { Next::Read { want: 1 } } else { Next::Write }
+    }
+
+    /// To a crypto thread. If there is no room for it, it waits for some.
+    fn send_records(&mut self, records: &mut Records, cipher: Box<Cipher>) {
+        let Some(pool) = self.shared.pools.records.clone() else { return };
+        let (post, shared) = (self.post.clone(), self.shared.clone());
+        let sent = send(&pool, cipher, move |mut cipher| {
+            cipher.work(shared.now());
+            post.send(Letter(Inside::Records(cipher)));
+        });
+        if let Some(cipher) = sent {
+            records.stays(cipher);
+            self.park(&pool);
+        }
+    }
+
+    /// A turn follows when there is room.
+    fn park(&mut self, pool: &Pool) {
+        (self.parked, self.news) = (true, true);
+        let post = self.post.clone();
+        pool.when_room(Box::new(move || post.send(Letter(Inside::Room))));
+    }
+
+    fn turn_plain<S, T>(&mut self, now: Instant, inbox: &mut Inbox<S>, outbox: &mut Outbox<T>) -> Next
+    where
+        S: AsRef<[u8]> + AsMut<[u8]>,
+        T: AsRef<[u8]> + AsMut<[u8]>,
+    {
+        let Some(served) = &mut self.served else { return Next::Wait };
+        for letter in self.letters.drain(..) {
+            served.letter(letter);
+            self.news = true;
+        }
+        if self.own.is_none() && self.shared.pools.never_move() {
+            // The common case: all of it happens here.
+            let went = served.go(now, inbox, outbox);
+            return self.next(went, !outbox.is_empty());
+        }
+        self.turn_apart(now, inbox, outbox)
+    }
+
+    /// The same with buffers of its own between the driver's and the machine.
+    fn turn_apart<S, T>(&mut self, now: Instant, inbox: &mut Inbox<S>, outbox: &mut Outbox<T>) -> Next
+    where
+        S: AsRef<[u8]> + AsMut<[u8]>,
+        T: AsRef<[u8]> + AsMut<[u8]>,
+    {
+        if let Some(own) = &mut self.own {
+            outbox.carry(&mut own.outbox);
+            if own.inbox.is_empty() && own.outbox.is_empty() && !own.outbox.finished() {
+                self.give_back();
+            }
+        }
+        let pool = self.destination().cloned();
+        if pool.is_none() && self.own.is_none() {
+            let Some(served) = &mut self.served else { return Next::Wait };
+            let went = served.go(now, inbox, outbox);
+            return self.next(went, !outbox.is_empty());
+        }
+        let mut own = self.own.take().unwrap_or_else(|| self.shared.own());
+        let carried = own.inbox.carry(inbox, usize::MAX) > 0;
+        let ended = own.inbox.ended() && !std::mem::replace(&mut self.ended, own.inbox.ended());
+        let due = self.deadline_here().is_some_and(|deadline| deadline <= now);
+        let last = self.last.map(|went| (went.pause, went.held));
+        let on = matches!(last, None | Some((Pause::Room | Pause::Yield, _)) | Some((_, true)));
+        if !(carried || ended || due || on || std::mem::take(&mut self.news)) {
+            self.own = Some(own);
+            return self.next_of_last(outbox);
+        }
+        self.news = false;
+        match (pool, self.served.take()) {
+            (Some(pool), Some(served)) => self.send_away(now, &pool, served, own),
+            (None, Some(served)) => self.go_apart(now, served, own),
+            (_, None) => return Next::Wait,
+        }
+        if let Some(own) = &mut self.own {
+            outbox.carry(&mut own.outbox);
+        }
+        self.next_of_last(outbox)
+    }
+
+    /// A turn here, in buffers of its own.
+    fn go_apart(&mut self, now: Instant, mut served: Box<Served>, mut own: Own) {
+        let went = served.go(now, &mut own.inbox, &mut own.outbox);
+        self.home(Parcel { served, own, went });
+    }
+
+    /// A turn elsewhere. If there is no room for it, requests that are new are refused here, and those that are under way wait.
+    fn send_away(&mut self, now: Instant, pool: &Pool, served: Box<Served>, own: Own) {
+        let (post, shared) = (self.post.clone(), self.shared.clone());
+        let parcel = Parcel { served, own, went: Err(Misuse::Gone) };
+        let sent = send(pool, parcel, move |mut parcel| {
+            parcel.went = parcel.served.go(shared.now(), &mut parcel.own.inbox, &mut parcel.own.outbox);
+            post.send(Letter(Inside::Back(Box::new(parcel))));
+        });
+        let Some(Parcel { mut served, own, .. }) = sent else { return };
+        let handshaking = self.records.is_none() && self.port.tls.is_some() && served.connection().session().is_none();
+        if !handshaking && served.connection().is_between() {
+            served.refuse_new(true);
+            self.go_apart(now, served, own);
+            if let Some(served) = &mut self.served {
+                served.refuse_new(false);
+            }
+            return;
+        }
+        (self.served, self.own) = (Some(served), Some(own));
+        self.park(pool);
+    }
+
+    fn home(&mut self, parcel: Parcel) {
+        let Parcel { mut served, own, went } = parcel;
+        if self.draining {
+            served.drain();
+        }
+        self.last = match went {
+            Ok(went) => Some(went),
+            Err(misuse) => {
+                self.shared.tell(Some(self.peer), What::Misuse(misuse));
+                None
+            }
+        };
+        (self.served, self.own) = (Some(served), Some(own));
+    }
+
+    /// Where the next turn is to be taken; `None`: here.
+    fn destination(&self) -> Option<&Pool> {
+        let served = self.served.as_ref()?;
+        let pools = &self.shared.pools;
+        if self.records.is_none() && self.port.tls.is_some() && served.connection().session().is_none() {
+            return pools.handshakes.as_ref();
+        }
+        pools.turns.as_ref()
+    }
+
+    fn give_back(&mut self) {
+        if let Some(own) = self.own.take() {
+            self.shared.give_back(own);
+        }
+    }
+
+    fn next(&mut self, went: Result<Went, Misuse>, unsent: bool) -> Next {
+        match went {
+            Ok(went) => {
+                self.last = Some(went);
+                what_next(went, unsent)
+            }
+            Err(misuse) => {
+                self.shared.tell(Some(self.peer), What::Misuse(misuse));
+                Next::Close(How::Cut)
+            }
+        }
+    }
+
+    fn next_of_last<T: AsRef<[u8]> + AsMut<[u8]>>(&mut self, outbox: &Outbox<T>) -> Next {
+        if self.served.is_none() || self.parked {
+            return Next::Wait;
+        }
+        let waits = self.own.as_ref().is_some_and(|own| !own.outbox.is_empty());
+        match self.last.map(|went| what_next(went, waits || !outbox.is_empty())) {
+            _ if waits => Next::Write,
+            Some(Next::Close(_)) if !outbox.is_empty() => Next::Write,
+            Some(next) => next,
+            None => Next::Close(How::Cut),
+        }
+    }
+
+    /// A letter of the mailbox for this lane's key. A turn has to follow.
+    pub fn receive(&mut self, letter: Letter) {
+        match letter.0 {
+            Inside::Back(parcel) => self.home(*parcel),
+            Inside::Records(cipher) => {
+                if let Some(records) = &mut self.records {
+                    records.back(cipher);
+                }
+            }
+            Inside::Room => (self.parked, self.news) = (false, true),
+            _ => self.letters.push(letter),
+        }
+    }
+
+    /// When a turn is to be taken even if nothing happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        let records = self.records.as_ref().and_then(|records| records.deadline);
+        match self.parked {
+            true => None,
+            false => [records, self.deadline_here()].into_iter().flatten().min(),
+        }
+    }
+
+    fn deadline_here(&self) -> Option<Instant> {
+        self.served.as_ref()?.connection().deadline().map(|deadline| deadline.at)
+    }
+
+    /// Ends gracefully: what is in flight is answered, nothing new is taken. A turn has to follow.
+    pub fn drain(&mut self) {
+        if !self.draining {
+            (self.draining, self.news) = (true, true);
+            self.drain_served();
+        }
+    }
+
+    fn drain_served(&mut self) {
+        if let Some(served) = &mut self.served {
+            served.drain();
+        }
+    }
+
+    /// [`Lane::drain`] was said.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Something has been received: a peer that never said anything can be left without a word.
+    pub fn was_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// No exchange is under way, as far as is known here.
+    pub fn is_between(&self) -> bool {
+        self.served.as_ref().is_some_and(|served| served.connection().is_between())
+    }
+
+    /// What the next deadline is about.
+    pub fn why(&self) -> Option<Why> {
+        Some(self.served.as_ref()?.connection().deadline()?.why)
+    }
+
+    /// Requests that have begun.
+    pub fn requests(&self) -> u64 {
+        self.served.as_ref().map_or(0, |served| served.connection().stats().requests)
+    }
+
+    /// HTTP/2 is spoken, and a request has come.
+    pub fn has_streams(&self) -> bool {
+        self.served.as_ref().is_some_and(|served| served.has_streams())
+    }
+
+    /// Frees what is only kept for the next request.
+    pub fn shed(&mut self) {
+        if let Some(served) = &mut self.served {
+            served.shed();
+        }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Counts how it ended. The lane is to be dropped then, whatever it still holds.
+    pub fn over(self, how: How) {
+        let counts = &self.shared.counts;
+        match how {
+            How::Closed => {}
+            How::Reset => drop(counts.resets.fetch_add(1, Ordering::Relaxed)),
+            How::Cut => drop(counts.cut.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.give_back();
+        if let Some(plain) = self.records.as_mut().and_then(|records| records.plain.take()) {
+            self.shared.give_back(plain);
+        }
+    }
+}
+
+fn what_next(went: Went, unsent: bool) -> Next {
+    let Went { pause, awaits, held } = went;
+    match pause {
+        Pause::Closed => Next::Close(How::Closed),
+        Pause::Yield => Next::Again,
+        Pause::Room => Next::Write,
+        // An answer that waits for room has it once some is written.
+        _ if held && unsent => Next::Write,
+        Pause::Input { want } => Next::Read { want },
+        Pause::Caller(_) if awaits => Next::Wait,
+        Pause::Caller(_) => Next::Again,
+    }
+}
+
+/// Hands something to a pool; gives it back if there is no room.
+fn send<P: Send + 'static>(pool: &Pool, parcel: P, work: impl FnOnce(P) + Send + 'static) -> Option<P> {
+    // A task that is not taken comes back as a closure: what it holds has to be reached from outside.
+    let slip = Arc::new(Mutex::new(Some(parcel)));
+    let take = |slip: &Mutex<Option<P>>| slip.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let inside = slip.clone();
+    let task = Box::new(move || {
+        if let Some(parcel) = take(&inside) {
+            work(parcel);
+        }
+    });
+    match pool.submit(task) {
+        Ok(()) => None,
+        Err(_) => take(&slip),
+    }
+}
+
+impl Shared {
+    fn own(&self) -> Own {
+        let mut storages = self.storages();
+        Own { inbox: Inbox::new(storages.inbox()), outbox: Outbox::new(storages.outbox()) }
+    }
+
+    fn give_back(&self, own: Own) {
+        let mut storages = self.storages();
+        storages.give_inbox(own.inbox.into_store());
+        storages.give_outbox(own.outbox.into_store());
+    }
+}

@@ -1,0 +1,247 @@
+//! In: listeners. Out: a blocking thread for each connection, up to a limit. The loop that drives the machine, at its plainest:
+//!
+//! ```text
+//!        +--> turn: events to the service --> write what is ready --> Close? --> over
+//!        |                                                              | Read
+//!        +--- read what comes, until the deadline or the next tick <----+
+//! ```
+//!
+//! When connections wait and no thread is free for them, those that have been served make room.
+
+mod pool;
+
+use pool::Pool;
+use socket2::Socket;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use vestibule::{Inbox, Instant, Outbox, Why};
+use vestibule_driver::{Arrival, How, Key, Lane, Listener, Mail, Next, What, Worker};
+
+/// A blocked read or write looks around this often: is the server stopping, does somebody wait for this thread?
+const TICK: Duration = Duration::from_millis(250);
+
+/// How long a busy connection may keep its thread though others wait for it; also what its TLS handshake is worth.
+const TURN: Duration = Duration::from_millis(100);
+
+/// The least wait that a socket takes.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// Serves until the worker's time is over and nothing is left.
+pub(crate) fn run(mut worker: Worker) -> io::Result<()> {
+    let pool = Arc::new(Pool::new(worker.shared.threads()));
+    let this = thread::current();
+    worker.mailbox.on_mail(move || this.unpark());
+    let listeners = std::mem::take(&mut worker.listeners);
+    let worker = Arc::new(worker);
+    for listener in listeners {
+        let (worker, pool) = (worker.clone(), pool.clone());
+        let body = move || accept(&listener, &worker, &pool);
+        thread::Builder::new().name("vestibule-accept".into()).spawn(body)?;
+    }
+    while !worker.is_stopping() {
+        thread::park_timeout(TICK);
+    }
+    pool.close();
+    while !pool.is_empty() && !worker.is_out_of_grace() {
+        pool.wait_empty(TICK);
+    }
+    pool.wait_empty(3 * TICK); // those that are cut off notice it within a tick
+    Ok(())
+}
+
+/// Accepts until the server stops, and what had been waiting in the queue by then.
+fn accept(listener: &Listener, worker: &Arc<Worker>, pool: &Arc<Pool<Arrival>>) {
+    loop {
+        match listener.accept(&worker.shared) {
+            Ok(arrival) => begin(arrival, worker, pool),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && worker.is_stopping() => return,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => listener.wait(TICK),
+            Err(_) if worker.is_stopping() => return,
+            Err(_) => worker.shared.sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Hands an accepted connection to a thread, and starts one if need be.
+fn begin(arrival: Arrival, worker: &Arc<Worker>, pool: &Arc<Pool<Arrival>>) {
+    if !pool.push(arrival) {
+        return;
+    }
+    let (its, mine) = (worker.clone(), pool.clone());
+    let started = thread::Builder::new().name("vestibule".into()).spawn(move || work(&its, &mine));
+    if let Err(error) = started {
+        worker.shared.tell(None, What::Thread(error.to_string()));
+        drop(pool.not_started());
+    }
+}
+
+/// A thread: one connection after the other, with the same buffers.
+fn work(worker: &Worker, pool: &Pool<Arrival>) {
+    let mut buffers = worker.shared.buffers();
+    let (mut inbox, mut outbox) = (buffers.inbox(), buffers.outbox());
+    while let Some(arrival) = pool.next() {
+        let own = worker.apart();
+        let this = thread::current();
+        own.mailbox.on_mail(move || this.unpark());
+        let (lane, socket) = own.lane(Key::from_bits(0), arrival);
+        let begun = own.shared.now();
+        let (inbox, outbox) = (Inbox::new(&mut inbox[..]), Outbox::new(&mut outbox[..]));
+        let mut drive = Drive {
+            lane,
+            socket,
+            inbox,
+            outbox,
+            worker: &own,
+            pool,
+            begun,
+            ended: false,
+            half_closed: false,
+            left: false,
+        };
+        let how = if drive.socket.set_nonblocking(false).is_ok() { drive.run() } else { How::Cut };
+        drive.lane.over(how);
+        pool.over(drive.left);
+    }
+}
+
+struct Drive<'a> {
+    lane: Lane,
+    socket: Socket,
+    inbox: Inbox<&'a mut [u8]>,
+    outbox: Outbox<&'a mut [u8]>,
+    worker: &'a Worker,
+    pool: &'a Pool<Arrival>,
+    begun: Instant,
+    /// The peer has sent its last byte.
+    ended: bool,
+    half_closed: bool,
+    /// It is draining because others wait for its thread.
+    left: bool,
+}
+
+impl Drive<'_> {
+    fn run(&mut self) -> How {
+        loop {
+            let now = self.worker.shared.now();
+            let next = self.lane.turn(now, &mut self.inbox, &mut self.outbox);
+            if let Err(how) = self.write(now) {
+                return how;
+            }
+            if self.worker.is_out_of_grace() {
+                return How::Cut;
+            }
+            let went = match next {
+                Next::Close(how) => return how,
+                Next::Read { .. } => self.read(now),
+                Next::Wait => {
+                    self.wait_for_mail(now);
+                    Ok(())
+                }
+                Next::Write | Next::Again => Ok(()),
+            };
+            if let Err(how) = went {
+                return how;
+            }
+            if self.worker.is_stopping() {
+                self.lane.drain();
+            }
+        }
+    }
+
+    /// Writes what is ready, until the peer takes no more for a tick.
+    fn write(&mut self, now: Instant) -> Result<(), How> {
+        while !self.outbox.ready().is_empty() {
+            let wrote = self.socket.set_write_timeout(Some(self.wait(now)));
+            match wrote.and_then(|()| self.socket.write(self.outbox.ready())) {
+                Ok(0) => return Err(How::Reset),
+                Ok(n) => self.outbox.wrote(n),
+                Err(error) if is_passing(&error) => break,
+                Err(_) => return Err(How::Reset),
+            }
+        }
+        if self.outbox.finished() && !self.half_closed {
+            self.half_closed = true;
+            let _ = self.socket.shutdown(Shutdown::Write); // and go on reading, so that the last answer arrives (RFC 9112 §9.6; DRV-07)
+        }
+        Ok(())
+    }
+
+    /// Waits for input.
+    fn read(&mut self, now: Instant) -> Result<(), How> {
+        if self.ended || self.inbox.spare().is_empty() {
+            return Err(How::Cut); // cannot be: the machine asks for what can come no more
+        }
+        // A stopping server takes what has arrived already, since that was sent in good faith; then it drains.
+        let stop = self.worker.is_stopping() && !self.lane.is_draining();
+        let wait = if stop || !self.outbox.is_empty() { LEAST } else { self.wait(now) };
+        let fresh = self.inbox.is_empty();
+        let read = self.socket.set_read_timeout(Some(wait)).and_then(|()| self.socket.read(self.inbox.spare()));
+        let came = match read {
+            Ok(0) => {
+                self.ended = true;
+                self.inbox.end();
+                false
+            }
+            Ok(n) => {
+                self.inbox.commit(n);
+                true
+            }
+            Err(error) if is_passing(&error) => false,
+            Err(_) => return Err(How::Reset),
+        };
+        if stop && !came && !self.ended && !self.lane.was_heard() {
+            return Err(How::Closed); // it has never said anything
+        }
+        if !stop && !self.lane.is_draining() && self.may_leave(fresh, came, now) && self.pool.leave() {
+            self.left = true;
+            self.lane.drain();
+        }
+        Ok(())
+    }
+
+    /// An answer comes from elsewhere.
+    fn wait_for_mail(&mut self, now: Instant) {
+        let mut mail = Vec::new();
+        self.worker.mailbox.take(&mut mail);
+        if mail.is_empty() {
+            thread::park_timeout(self.wait(now));
+            self.worker.mailbox.take(&mut mail);
+        }
+        for mail in mail {
+            if let Mail::Letter(_, letter) = mail {
+                self.lane.receive(letter);
+            }
+        }
+    }
+
+    /// It may end in favour of those who wait: before a later request, which is then answered with `Connection: close`,
+    /// or after a tick of silence. (Until its next turn the machine does not know that all was written: hence `Write`.)
+    /// In HTTP/2 there may always be something under way: leaving lets that come to its end and takes nothing new
+    /// (RFC 9113 §6.8).
+    fn may_leave(&self, fresh: bool, came: bool, now: Instant) -> bool {
+        let served = self.lane.requests() > 0 && (!came || now.since(self.begun) >= TURN);
+        match self.lane.why() {
+            _ if self.lane.has_streams() => served,
+            _ if !fresh => false,
+            Some(Why::Idle | Why::Write) => served,
+            Some(Why::Head) => !came,
+            _ => false,
+        }
+    }
+
+    /// Until the deadline, but not beyond the next tick.
+    fn wait(&self, now: Instant) -> Duration {
+        match self.lane.deadline() {
+            Some(at) if at.since(now) < TICK => at.since(now) + LEAST,
+            _ => TICK,
+        }
+    }
+}
+
+/// An interrupted call (EINTR) and one that was out of time (EAGAIN on a socket with a time limit) are no errors.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
