@@ -113,7 +113,7 @@ pub(crate) struct Core {
     #[cfg(feature = "alloc")]
     pub(crate) given: Option<alloc::boxed::Box<crate::OwnedSession>>,
     #[cfg(feature = "tls")]
-    pub(crate) choice: Option<crate::decrypt::TlsConfig>,
+    pub(crate) choice: Option<Result<crate::decrypt::TlsConfig, crate::Rule>>,
     #[cfg(feature = "tls")]
     pub(crate) hello_shown: bool,
     /// close_notify came: nothing behind it is input.

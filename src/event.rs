@@ -46,7 +46,7 @@ pub struct Hello<'a> {
     #[cfg(feature = "tls")]
     pub(crate) hello: Option<crate::decrypt::Hello<'a>>,
     #[cfg(feature = "tls")]
-    pub(crate) choice: &'a mut Option<crate::decrypt::TlsConfig>,
+    pub(crate) choice: &'a mut Option<Result<crate::decrypt::TlsConfig, crate::base::Rule>>,
 }
 
 impl Hello<'_> {
@@ -59,7 +59,13 @@ impl Hello<'_> {
     /// The configuration to go on with.
     #[cfg(feature = "tls")]
     pub fn choose(self, config: crate::decrypt::TlsConfig) {
-        *self.choice = Some(config);
+        *self.choice = Some(Ok(config));
+    }
+
+    /// Nobody of that name is here: the connection ends with the alert unrecognized_name (RFC 6066 §3).
+    #[cfg(feature = "tls")]
+    pub fn refuse(self) {
+        *self.choice = Some(Err(crate::base::Rule::TlsServerName));
     }
 }
 

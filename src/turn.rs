@@ -157,7 +157,7 @@ impl<'t> Turn<'t> {
     /// Chooses the TLS configuration that [`Wait::Config`] waits for.
     #[cfg(feature = "tls")]
     pub fn choose(&mut self, config: crate::decrypt::TlsConfig) {
-        self.core.choice = Some(config);
+        self.core.choice = Some(Ok(config));
         self.pause = None;
     }
 
@@ -293,8 +293,15 @@ impl<'t> Turn<'t> {
         let (limits, now) = (self.config.limits(), self.core.pace.now);
         let Core { tls, choice, hello_shown, stages, .. } = &mut *self.core;
         let Some(tls) = tls else { return Step::Again };
-        if let Some(config) = choice.take() {
-            tls.choose(&config);
+        match choice.take() {
+            Some(Ok(config)) => tls.choose(&config),
+            Some(Err(rule)) => {
+                let violation = Violation::new(rule, 0);
+                tls.fail(violation);
+                self.core.fail(violation);
+                return Step::Again;
+            }
+            None => {}
         }
         let handshaking = tls.is_handshaking();
         let since = stages::start(stages);

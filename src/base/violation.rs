@@ -209,6 +209,7 @@ rules! {
     TlsCertificatesTooMany: Connection 400 PROTOCOL 42 "RFC 8446 §4.4.2" "the client's chain has too many certificates" limit ClientCertificates;
     TlsCertificatesTooLong: Connection 400 PROTOCOL 42 "RFC 8446 §4.4.2" "the client's chain of certificates is too long" limit ClientCertificateBytes;
     TlsNoApplicationProtocol: Connection 400 PROTOCOL 120 "RFC 7301 §3.2" "no application protocol in common";
+    TlsServerName: Connection 400 PROTOCOL 112 "RFC 6066 §3" "the server name is not one that is served here";
     TlsVersion: Connection 400 PROTOCOL 70 "RFC 8446 §4.2.1" "no TLS version in common";
     TlsBadRecord: Connection 400 PROTOCOL 20 "RFC 8446 §5.2" "a record did not authenticate";
     TlsInnerPlaintext: Connection 400 PROTOCOL 10 "RFC 8446 §5.4" "a record holds no content type, or one that may not come now";
@@ -216,7 +217,7 @@ rules! {
     TlsKeyUpdateValue: Connection 400 PROTOCOL 47 "RFC 8446 §4.6.3" "a KeyUpdate asks for what does not exist";
     TlsKeyUpdateFlood: Connection 400 CALM 10 "RFC 8446 §4.6.3" "too many records that carry no data" limit KeyUpdateBurst;
     TlsPostHandshake: Connection 400 PROTOCOL 10 "RFC 8446 §4.6" "a handshake message that may not come after the handshake";
-    TlsRenegotiation: Connection 400 CALM 10 "RFC 5246 §7.2.2" "the client asks to renegotiate once more";
+    TlsRenegotiation: Connection 400 PROTOCOL 10 "RFC 5246 §7.2.2" "the client insists on renegotiation";
     TlsAlertSyntax: Connection 400 PROTOCOL 50 "RFC 8446 §6" "an alert is not two bytes";
     TlsWarnings: Connection 400 CALM 10 "RFC 8446 §6" "too many warning alerts" limit WarningAlerts;
     TlsChangeCipherSpec: Connection 400 PROTOCOL 10 "RFC 8446 appendix D.4" "a ChangeCipherSpec that may not come now" limit CompatibilityCcs;

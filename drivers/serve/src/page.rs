@@ -36,7 +36,7 @@ pub(crate) struct Entry {
     method: String,
     target: String,
     version: &'static str,
-    tls: Option<&'static str>,
+    tls: Option<String>,
     /// 0 until one was sent.
     pub(crate) status: u16,
     /// Of the request's body, decoded.
@@ -57,7 +57,7 @@ impl Entry {
             method: head.method.to_string(),
             target,
             version: head.version.name(),
-            tls: tls.map(|tls| tls.version),
+            tls: tls.map(|tls| tls.version.to_string()),
             status: 0,
             body_bytes: 0,
             sent_bytes: 0,
@@ -146,7 +146,7 @@ fn row(page: &mut String, entry: &Entry) {
         page,
         "<td>{}<td>{}<td class=\"n\">{}<td class=\"n\">{}<td class=\"n\">{}",
         entry.version,
-        entry.tls.unwrap_or("-"),
+        entry.tls.as_deref().unwrap_or("-"),
         entry.status,
         entry.body_bytes,
         entry.sent_bytes

@@ -1,5 +1,6 @@
 //! In: the choices of a server. Out: a [`Server`] whose ports are open. One builder for all drivers, with the same names and defaults.
 
+use crate::handler::Handler;
 use crate::incident::{Hook, Incident, to_stderr};
 use crate::later::Post;
 use crate::server::{BindError, Driver, Server};
@@ -39,6 +40,7 @@ pub(crate) struct Plan {
     pub(crate) grace: Duration,
     pub(crate) signals: bool,
     pub(crate) factory: Option<Factory>,
+    pub(crate) handler: Option<(Arc<dyn Handler>, u32)>,
     pub(crate) hook: Hook,
 }
 
@@ -68,6 +70,7 @@ impl<D> Default for Builder<D> {
             grace: Duration::from_secs(10),
             signals: false,
             factory: None,
+            handler: None,
             hook: Arc::new(to_stderr),
         };
         Builder { plan, driver: PhantomData }
@@ -200,6 +203,19 @@ impl<D: Driver> Builder<D> {
         make: impl Fn(&Peer, &Post) -> S + Send + Sync + 'static,
     ) -> Self {
         self.plan.factory = Some(Arc::new(move |peer, post| Box::new(make(peer, post))));
+        self
+    }
+
+    /// Whole requests are answered by a function, bodies up to `body_bytes`: the plainest of services, and the one that
+    /// [`Offload::process`] can run apart from everything else. Instead of a [`Builder::service`].
+    ///
+    /// ```no_run
+    /// # fn choose<D: vestibule_driver::Driver>(builder: vestibule_driver::Builder<D>) -> vestibule_driver::Builder<D> {
+    /// builder.handler(65_536, |request: http::Request<Vec<u8>>| http::Response::new(request.into_body()))
+    /// # }
+    /// ```
+    pub fn handler(mut self, body_bytes: u32, handler: impl Handler + 'static) -> Self {
+        self.plan.handler = Some((Arc::new(handler), body_bytes));
         self
     }
 

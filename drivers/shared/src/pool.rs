@@ -109,6 +109,23 @@ impl Pool {
         Ok(())
     }
 
+    /// Hands something over to be worked on; gives it back if the queue is full or the pool is closed.
+    pub fn send<P: Send + 'static>(&self, parcel: P, work: impl FnOnce(P) + Send + 'static) -> Option<P> {
+        // A task that is not taken comes back as a closure: what it holds has to be reached from outside.
+        let slip = Arc::new(Mutex::new(Some(parcel)));
+        let take = |slip: &Mutex<Option<P>>| slip.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let inside = slip.clone();
+        let task = Box::new(move || {
+            if let Some(parcel) = take(&inside) {
+                work(parcel);
+            }
+        });
+        match self.submit(task) {
+            Ok(()) => None,
+            Err(_) => take(&slip),
+        }
+    }
+
     /// Calls `tell` once there is room in the queue; at once if there is now. It is called on a thread of the pool: keep it short.
     pub fn when_room(&self, tell: Task) {
         let mut state = self.inner.lock();

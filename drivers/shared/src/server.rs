@@ -2,11 +2,13 @@
 
 use crate::buffers::Buffers;
 use crate::builder::{Builder, Plan};
+use crate::handler::{Calls, Handler};
 use crate::incident::{Hook, Incident, What};
 use crate::lane::Lane;
 use crate::later::Post;
 use crate::mailbox::{Mail, Mailbox};
 use crate::pool::Pool;
+use crate::rehearsal::Rehearsal;
 use crate::service::{BoxService, Factory, Peer};
 use crate::signals::Signals;
 use crate::slots::Key;
@@ -23,7 +25,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use vestibule::Config;
+use vestibule::{Config, Expect};
 
 /// What a driver is: the loop of a worker. Everything else is here.
 pub trait Driver: Sized + 'static {
@@ -94,12 +96,12 @@ impl fmt::Debug for Port {
 
 impl Port {
     pub(crate) fn choose(&self, hello: &vestibule::Hello<'_>) -> Option<TlsConfig> {
-        self.tls.as_ref().map(|tls| tls.choose(hello))
+        self.choose_by(hello.sni, &mut hello.alpn())
     }
 
     /// The same for TLS that is not the machine's own.
-    pub(crate) fn choose_by(&self, _sni: Option<&str>, _alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
-        self.tls.as_ref().map(TlsChoice::config)
+    pub(crate) fn choose_by(&self, sni: Option<&str>, alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
+        self.tls.as_ref()?.choose(sni, alpn)
     }
 }
 
@@ -176,20 +178,28 @@ pub(crate) struct Pools {
     pub(crate) handshakes: Option<Pool>,
     pub(crate) records: Option<Pool>,
     pub(crate) decode: Option<Pool>,
-    /// Whole turns: parsing and the service.
+    /// Whole turns: parsing and the service; parsing alone if that hands its calls on.
     pub(crate) turns: Option<Pool>,
+    /// Calls of a handler.
+    pub(crate) calls: Option<Pool>,
 }
 
 impl Pools {
     fn start(plan: &Plan) -> io::Result<Pools> {
-        let threads = plan.pool_threads.unwrap_or_else(processors);
+        let stages = plan.topology == Topology::Stages;
+        let threads = plan.pool_threads.unwrap_or(if stages { 1 } else { processors() });
         let pool = |on: bool, name| on.then(|| Pool::start(name, threads, plan.queue, |_| {})).transpose();
         let Offload { handshakes, records, decode, process } = plan.offload;
+        let calls = plan.handler.is_some();
         Ok(Pools {
-            handshakes: pool(handshakes && !records, "crypto")?,
-            records: pool(records, "crypto")?,
-            decode: pool(decode, "decode")?,
-            turns: pool(process, "process")?,
+            handshakes: pool(handshakes && !records && !stages, "crypto")?,
+            records: pool(records || stages, "crypto")?,
+            decode: pool(decode || stages, "decode")?,
+            turns: match (process || stages) && !calls {
+                true => pool(true, "process")?,
+                false => pool(stages, "parse")?,
+            },
+            calls: pool((process || stages) && calls, "process")?,
         })
     }
 
@@ -197,8 +207,11 @@ impl Pools {
         self.handshakes.is_none() && self.turns.is_none()
     }
 
-    fn close(&self) {
-        [&self.handshakes, &self.records, &self.decode, &self.turns].into_iter().flatten().for_each(Pool::close);
+    pub(crate) fn close(&self) {
+        [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls]
+            .into_iter()
+            .flatten()
+            .for_each(Pool::close);
     }
 }
 
@@ -216,6 +229,8 @@ pub struct Shared {
     inbox_bytes: usize,
     outbox_bytes: usize,
     storages: Mutex<Buffers>,
+    /// The storages that connections hold, by the buffers that they are of.
+    meters: Mutex<Vec<Arc<AtomicUsize>>>,
     pub(crate) pools: Pools,
     epoch: Instant,
     pub(crate) counts: Counts,
@@ -267,7 +282,15 @@ impl Shared {
 
     /// What one worker's buffers are like.
     pub fn buffers(&self) -> Buffers {
-        Buffers::new(self.inbox_bytes, self.outbox_bytes)
+        let buffers = Buffers::new(self.inbox_bytes, self.outbox_bytes);
+        let mut meters = self.meters();
+        meters.retain(|meter| Arc::strong_count(meter) > 1); // those of threads that have ended
+        meters.push(buffers.meter());
+        buffers
+    }
+
+    fn meters(&self) -> MutexGuard<'_, Vec<Arc<AtomicUsize>>> {
+        self.meters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn storages(&self) -> MutexGuard<'_, Buffers> {
@@ -291,7 +314,7 @@ impl Shared {
         (self.factory)(peer, post)
     }
 
-    fn permit(self: &Arc<Self>) -> Option<Permit> {
+    pub(crate) fn permit(self: &Arc<Self>) -> Option<Permit> {
         let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.cap).then_some(n + 1));
         taken.ok().map(|_| Permit(self.clone()))
     }
@@ -431,7 +454,11 @@ impl<D: Driver> Server<D> {
     pub(crate) fn bind(plan: Plan) -> Result<Server<D>, BindError> {
         D::check(plan.topology)?;
         let pools = Pools::start(&plan).map_err(BindError::Thread)?;
-        let Some(factory) = plan.factory else { return Err(BindError::NoService) };
+        let factory = match (plan.handler, plan.factory) {
+            (Some((handler, body_bytes)), _) => calls(handler, body_bytes, &pools),
+            (None, Some(factory)) => factory,
+            (None, None) => return Err(BindError::NoService),
+        };
         if plan.ports.is_empty() {
             return Err(BindError::NoPort);
         }
@@ -471,6 +498,7 @@ impl<D: Driver> Server<D> {
         let sizes = ports.iter().map(|port| (port.config.inbox_bytes(), port.config.least_outbox_bytes()));
         let inbox_bytes = sizes.clone().map(|s| s.0).max().unwrap_or(0).next_multiple_of(BLOCK);
         let outbox_bytes = sizes.map(|s| s.1).max().unwrap_or(0).next_multiple_of(BLOCK);
+        let storages = Buffers::new(inbox_bytes, outbox_bytes);
         let place = |listeners| Place { listeners, mailbox: Arc::default(), tenure: Arc::default() };
         let shared = Shared {
             factory,
@@ -480,7 +508,8 @@ impl<D: Driver> Server<D> {
             open: AtomicUsize::new(0),
             inbox_bytes,
             outbox_bytes,
-            storages: Mutex::new(Buffers::new(inbox_bytes, outbox_bytes)),
+            meters: Mutex::new(vec![storages.meter()]),
+            storages: Mutex::new(storages),
             pools,
             threads: plan.threads,
             topology: plan.topology,
@@ -495,6 +524,13 @@ impl<D: Driver> Server<D> {
         };
         let (shared, commands) = (Arc::new(shared), channel());
         Ok(Server { shared, ports, acceptors, signals: plan.signals, pin: plan.pin, commands, driver: PhantomData })
+    }
+
+    /// Its lanes without its sockets and threads, to be served by hand: see [`Rehearsal`].
+    pub fn rehearse(self) -> Rehearsal {
+        self.shared.places().iter_mut().for_each(|place| place.listeners.clear());
+        let handle = self.handle();
+        Rehearsal::new(handle, self.shared, self.ports)
     }
 
     /// Where it listens, in the order of the builder's calls, with the true ports.
@@ -587,6 +623,13 @@ impl<D: Driver> Server<D> {
     }
 }
 
+/// The service that calls a handler.
+fn calls(handler: Arc<dyn Handler>, max: u32, pools: &Pools) -> Factory {
+    let expect = if pools.decode.is_some() { Expect::WholeByJob { max } } else { Expect::Whole { max } };
+    let pool = pools.calls.clone();
+    Arc::new(move |peer, post| Box::new(Calls::new(handler.clone(), pool.clone(), expect, *peer, post.clone())))
+}
+
 /// Accepts for workers that do not, until the server stops.
 fn accept_for_others(listener: &Listener, shared: &Arc<Shared>) {
     let _ = listener.socket.set_nonblocking(true);
@@ -648,7 +691,7 @@ impl Shared {
         }
     }
 
-    fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         let counts = &self.counts;
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Summary {
@@ -690,6 +733,16 @@ impl Handle {
     /// It was asked to stop.
     pub fn is_stopping(&self) -> bool {
         self.shared.is_stopping()
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// Storages that connections hold now, to read into or to write from. None for connections that are idle.
+    pub fn storages(&self) -> usize {
+        self.shared.meters().iter().map(|meter| meter.load(Ordering::Relaxed)).sum()
     }
 }
 

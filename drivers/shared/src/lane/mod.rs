@@ -19,8 +19,8 @@ use crate::service::Peer;
 use records::{Cipher, Records, State};
 use served::{Served, Went};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use vestibule::decode::job::Done;
 use vestibule::decrypt::Tls;
 use vestibule::{Connection, Id, Inbox, Instant, Misuse, Outbox, Pause, Why};
@@ -68,11 +68,17 @@ enum Inside {
     Records(Box<Cipher>),
     /// There is room again where it is to go.
     Room,
+    /// Who was to answer has panicked.
+    Panic,
 }
 
 impl Letter {
     pub(crate) fn answer(id: Id, part: Part) -> Letter {
         Letter(Inside::Answer(id, part))
+    }
+
+    pub(crate) fn panic() -> Letter {
+        Letter(Inside::Panic)
     }
 
     fn done(done: Done) -> Letter {
@@ -88,6 +94,7 @@ impl fmt::Debug for Letter {
             Inside::Back(_) => "Letter(back)",
             Inside::Records(_) => "Letter(records)",
             Inside::Room => "Letter(room)",
+            Inside::Panic => "Letter(panic)",
         })
     }
 }
@@ -253,7 +260,7 @@ impl Lane {
     fn send_records(&mut self, records: &mut Records, cipher: Box<Cipher>) {
         let Some(pool) = self.shared.pools.records.clone() else { return };
         let (post, shared) = (self.post.clone(), self.shared.clone());
-        let sent = send(&pool, cipher, move |mut cipher| {
+        let sent = pool.send(cipher, move |mut cipher| {
             cipher.work(shared.now());
             post.send(Letter(Inside::Records(cipher)));
         });
@@ -338,7 +345,7 @@ impl Lane {
     fn send_away(&mut self, now: Instant, pool: &Pool, served: Box<Served>, own: Own) {
         let (post, shared) = (self.post.clone(), self.shared.clone());
         let parcel = Parcel { served, own, went: Err(Misuse::Gone) };
-        let sent = send(pool, parcel, move |mut parcel| {
+        let sent = pool.send(parcel, move |mut parcel| {
             parcel.went = parcel.served.go(shared.now(), &mut parcel.own.inbox, &mut parcel.own.outbox);
             post.send(Letter(Inside::Back(Box::new(parcel))));
         });
@@ -423,6 +430,7 @@ impl Lane {
                 }
             }
             Inside::Room => (self.parked, self.news) = (false, true),
+            Inside::Panic => self.shared.tell(Some(self.peer), What::Panic),
             _ => self.letters.push(letter),
         }
     }
@@ -527,23 +535,6 @@ fn what_next(went: Went, unsent: bool) -> Next {
         Pause::Input { want } => Next::Read { want },
         Pause::Caller(_) if awaits => Next::Wait,
         Pause::Caller(_) => Next::Again,
-    }
-}
-
-/// Hands something to a pool; gives it back if there is no room.
-fn send<P: Send + 'static>(pool: &Pool, parcel: P, work: impl FnOnce(P) + Send + 'static) -> Option<P> {
-    // A task that is not taken comes back as a closure: what it holds has to be reached from outside.
-    let slip = Arc::new(Mutex::new(Some(parcel)));
-    let take = |slip: &Mutex<Option<P>>| slip.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let inside = slip.clone();
-    let task = Box::new(move || {
-        if let Some(parcel) = take(&inside) {
-            work(parcel);
-        }
-    });
-    match pool.submit(task) {
-        Ok(()) => None,
-        Err(_) => take(&slip),
     }
 }
 

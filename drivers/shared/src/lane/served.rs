@@ -1,5 +1,6 @@
 //! In: a machine and the service that answers it. Out: one go of both together, on whatever thread they are.
 
+use crate::handler::RETRY_AFTER;
 use crate::incident::What;
 use crate::lane::{Inside, Letter};
 use crate::later::{Answer, Post};
@@ -232,8 +233,9 @@ impl Crew {
     fn event(&mut self, event: Event<'_>) -> bool {
         let event = match event {
             Event::Hello(hello) => {
-                if let Some(tls) = self.port.choose(&hello) {
-                    hello.choose(tls);
+                match self.port.choose(&hello) {
+                    Some(tls) => hello.choose(tls),
+                    None => hello.refuse(),
                 }
                 return true;
             }
@@ -329,9 +331,6 @@ impl Crew {
         }
     }
 }
-
-/// How long a client that is turned away is asked to wait, in seconds (RFC 9110 §10.2.3).
-const RETRY_AFTER: &str = "1";
 
 /// The exchange that an event is about, as far as it can still be answered.
 fn exchange_of(event: &Event<'_>) -> Option<Id> {
