@@ -116,6 +116,14 @@ pub struct Arrival {
     permit: Permit,
 }
 
+/// What it listens with, for drivers that ask the system by themselves.
+#[cfg(unix)]
+impl std::os::fd::AsFd for Listener {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Listener {
     /// Accepts one connection, if one waits. Beyond the cap none is accepted.
     ///
@@ -128,6 +136,16 @@ impl Listener {
         // Answers go out whole: waiting for more to send with them would only delay them.
         let _ = socket.set_tcp_nodelay(true);
         Ok(self.arrival(socket, from.as_socket(), permit, shared))
+    }
+
+    /// Takes over a connection of this listener that the driver has accepted by itself. `None`: it is gone already.
+    ///
+    /// # Errors
+    /// No more may be open; here is the socket.
+    pub fn adopt(&self, socket: Socket, shared: &Arc<Shared>) -> Result<Option<Arrival>, Socket> {
+        let Some(permit) = shared.permit() else { return Err(socket) };
+        let Ok(from) = socket.peer_addr() else { return Ok(None) };
+        Ok(Some(self.arrival(socket, from.as_socket(), permit, shared)))
     }
 
     /// Waits until a connection does, but no longer than that.
@@ -256,6 +274,11 @@ impl Shared {
     /// A shutdown has waited long enough.
     pub fn is_out_of_grace(&self) -> bool {
         self.is_stopping() && self.stopped().is_some_and(|then| then.elapsed() >= self.grace)
+    }
+
+    /// Open connections at most.
+    pub fn cap(&self) -> usize {
+        self.cap
     }
 
     /// What one worker's buffers are like.
