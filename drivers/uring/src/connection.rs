@@ -61,14 +61,16 @@ impl<L: AsMut<[u8]>> AsMut<[u8]> for Piece<L> {
 struct Received<L> {
     inbox: Inbox<Piece<L>>,
     len: usize,
-    /// A turn has begun with it: what it holds is more than bytes.
+    /// Nothing of it was taken yet: it is `len` bytes from the beginning.
+    fresh: bool,
+    /// A turn has begun with it.
     begun: bool,
 }
 
 impl<L: AsRef<[u8]> + AsMut<[u8]>> Received<L> {
-    /// The buffer goes back to the ring, unless a turn has begun with what is in it.
+    /// The buffer goes back to the ring, unless some of it was taken already.
     fn copy_out(&mut self) {
-        if self.begun {
+        if !self.fresh {
             return;
         }
         let nothing = Inbox::filled(Piece::Copied(Storage::new()), 0);
@@ -189,7 +191,7 @@ impl<K: Kernel, R: Road> Connection<K, R> {
             _ if self.road.is_none() => {} // dropped: the buffer is back
             Ok(Some((lent, len))) => {
                 let inbox = Inbox::filled(Piece::Lent(lent), len);
-                self.queue.push_back(Received { inbox, len, begun: false });
+                self.queue.push_back(Received { inbox, len, fresh: true, begun: false });
             }
             Ok(None) => self.ended = true,
             Err(Errno::NO_BUFFERS) if !more => self.receiving = Receiving::Starved,
@@ -358,7 +360,7 @@ impl<K: Kernel, R: Road> Connection<K, R> {
                 road.turn(tools.now, own, &mut self.outbox)
             }
             (None, Some(front)) => {
-                front.begun = true;
+                (front.fresh, front.begun) = (false, true);
                 road.turn(tools.now, &mut front.inbox, &mut self.outbox)
             }
             (None, None) => {
@@ -383,6 +385,7 @@ impl<K: Kernel, R: Road> Connection<K, R> {
         match (&mut self.own, self.queue.front_mut()) {
             (Some(own), Some(front)) => {
                 let n = own.carry(&mut front.inbox, want.max(LEAST_CARRY));
+                front.fresh = false;
                 if front.inbox.is_empty() {
                     self.queue.pop_front();
                 }
@@ -490,13 +493,11 @@ impl<K: Kernel, R: Road> Connection<K, R> {
                 received.copy_out();
             }
         }
-        if crowded && self.own.is_none() && self.queue.front().is_some_and(|front| front.begun) {
-            let mut own = Inbox::new(tools.buffers.inbox());
-            if let Some(front) = self.queue.front_mut() {
-                own.carry(&mut front.inbox, usize::MAX);
-                if front.inbox.is_empty() {
-                    self.queue.pop_front();
-                }
+        if let Some(front) = self.queue.front_mut().filter(|front| crowded && !front.fresh) {
+            let mut own = self.own.take().unwrap_or_else(|| Inbox::new(tools.buffers.inbox()));
+            own.carry(&mut front.inbox, usize::MAX);
+            if front.inbox.is_empty() {
+                self.queue.pop_front();
             }
             match own.is_empty() {
                 true => tools.buffers.give_inbox(own.into_store()),
@@ -556,7 +557,9 @@ impl<K: Kernel, R: Road> Connection<K, R> {
 
     /// When it wants to be looked at even if nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let road = self.road.as_ref().and_then(Road::deadline);
+        // The inbox is on its way back: the turn follows then.
+        let away = matches!(self.receiving, Receiving::Own { cancelled: true, .. });
+        let road = self.road.as_ref().filter(|_| !away).and_then(Road::deadline);
         let send = self.sending.filter(|_| !self.abrupt).map(|sending| sending.until);
         [road, send].into_iter().flatten().min()
     }

@@ -36,6 +36,9 @@ mod check;
 mod connection;
 #[cfg(target_os = "linux")]
 mod kernel;
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::expect_used, clippy::unwrap_used)]
+mod model;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)] // the kernel's interface is memory
 mod ring;

@@ -95,7 +95,8 @@ impl<K: Kernel, H: House<K::Socket>> Loop<K, H> {
                 connection.go_on(tools)
             });
         }
-        while let Some(slot) = self.timers.due(now) {
+        for _ in 0..self.connections.len() {
+            let Some(slot) = self.timers.due(now) else { break };
             if let Some((key, _)) = self.connections.at(slot) {
                 self.step(key, now, Connection::go_on);
             }
