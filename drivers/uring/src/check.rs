@@ -53,8 +53,14 @@ impl std::error::Error for Missing {}
 /// # Errors
 /// What is missing.
 pub fn check() -> Result<(), Missing> {
+    // On a thread of its own: a kernel that takes a ring down interrupts whatever the thread that had it waits for (EINTR).
     #[cfg(target_os = "linux")]
-    return linux::judge(&mut linux::Here::default());
+    return std::thread::scope(|scope| {
+        let judge = || linux::judge(&mut linux::Here::default());
+        let thread = std::thread::Builder::new().name("vestibule-check".into()).spawn_scoped(scope, judge);
+        let judged = thread.map_err(|error| Missing::Other(format!("a thread cannot be started: {error}")))?.join();
+        judged.unwrap_or_else(|_| Err(Missing::Other("its check panicked".into())))
+    });
     #[cfg(not(target_os = "linux"))]
     Err(Missing::System)
 }

@@ -298,7 +298,13 @@ impl<K: Kernel, R: Road> Connection<K, R> {
 
     /// A send takes longer than any reader may.
     fn is_late(&self, now: Instant) -> bool {
-        !self.abrupt && self.sending.is_some_and(|sending| sending.until <= now)
+        self.send_until().is_some_and(|until| until <= now)
+    }
+
+    /// When that is. With output behind the send the road sees for itself that its reader is slow.
+    fn send_until(&self) -> Option<Instant> {
+        let judged = !self.outbox.is_empty() && self.road.as_ref().and_then(Road::deadline).is_some();
+        self.sending.filter(|_| !self.abrupt && !judged).map(|sending| sending.until)
     }
 
     /// While the kernel has the inbox there is nothing to turn with. What cannot wait gets it back first.
@@ -326,7 +332,8 @@ impl<K: Kernel, R: Road> Connection<K, R> {
             }
             match self.next {
                 Next::Close(how) => {
-                    self.close(how, how != How::Closed, tools);
+                    // Without its last words it gave up on its reader: what is in flight will not be read either.
+                    self.close(how, how != How::Closed || !self.outbox.finished(), tools);
                     return Stand::Waits;
                 }
                 Next::Again => return Stand::GoesOn,
@@ -560,8 +567,7 @@ impl<K: Kernel, R: Road> Connection<K, R> {
         // The inbox is on its way back: the turn follows then.
         let away = matches!(self.receiving, Receiving::Own { cancelled: true, .. });
         let road = self.road.as_ref().filter(|_| !away).and_then(Road::deadline);
-        let send = self.sending.filter(|_| !self.abrupt).map(|sending| sending.until);
-        [road, send].into_iter().flatten().min()
+        [road, self.send_until()].into_iter().flatten().min()
     }
 
     /// The server stops. What has arrived already was sent in good faith: it is taken, then the connection drains.

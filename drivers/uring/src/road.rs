@@ -191,5 +191,5 @@ impl House<Socket> for Site {
 /// How long so many bytes may be on their way out: as the machine itself judges readers, which cannot see what a send in flight holds.
 pub(crate) fn patience(limits: &vestibule::Limits, bytes: usize) -> Duration {
     let rate = limits.get(Limit::MinRate).max(1);
-    Duration::from_millis(limits.get(Limit::RateGraceMs)) + Duration::from_secs(bytes as u64 / rate)
+    Duration::from_millis(limits.get(Limit::RateGraceMs)) + Duration::from_secs(bytes as u64 / rate + 1)
 }
