@@ -10,6 +10,7 @@ use crate::reply::Reply;
 /// One thing that happened. Its loan ends with the next call of [`Turn::next`](crate::Turn::next), or with the turn.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant)] // lent one at a time, never stored
 pub enum Event<'a> {
     /// What a proxy says about the connection, where [`Config::with_proxy_header`](crate::Config) asks for it: once, in front of all
     /// else. [`Connection::source`](crate::Connection) and [`Request::source`] keep its addresses.
@@ -85,7 +86,7 @@ pub struct Request<'a> {
     /// How the connection is protected; `None` on a plain one.
     pub tls: Option<Session<'a>>,
     /// The ends of the connection that a proxy forwards, if it was asked and has said so.
-    pub source: Option<crate::accept::proxy::Endpoints>,
+    pub source: Option<&'a crate::accept::proxy::Endpoints>,
     /// The handle that answers it.
     pub reply: Reply<'a>,
 }

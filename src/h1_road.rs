@@ -121,11 +121,7 @@ impl Turn<'_> {
                 self.core.trailers = Some((fields, len));
                 Step::Again
             }
-            Ok(Item::Tunnel { len }) => {
-                let Some(x) = self.core.current() else { return Step::Again };
-                let id = x.shared.id;
-                Step::Event(Raw::Tunnel { id, bytes: self.lend_inbox(len), last: false })
-            }
+            Ok(Item::Tunnel { len }) => self.tunnel(len),
             Ok(Item::Done) => self.body_done(),
         }
     }
@@ -220,7 +216,8 @@ impl Turn<'_> {
         }
         self.core.stats.requests += 1;
         let id = self.core.stats.requests;
-        let close = self.core.draining || self.core.pace.is_old(limits) || id >= limits.get(Limit::ConnectionRequests);
+        let old = self.core.pace.is_old(limits) || self.core.is_worn();
+        let close = self.core.draining || old || id >= limits.get(Limit::ConnectionRequests);
         #[cfg(feature = "alloc")]
         let offer = crate::coded::offer(self.config, || Fields::new(spans.fields.of(self.inbox.plain())));
         let offered = facts.upgrade.then(|| Offered::of(spans.protocol.of(self.inbox.plain())));
@@ -406,6 +403,23 @@ impl Turn<'_> {
         }
         self.lend_inbox(len);
         Step::Event(Raw::Trailers { id, fields })
+    }
+
+    /// Bytes behind an upgrade: all that are here, or as many as the handler can hold.
+    fn tunnel(&mut self, len: usize) -> Step {
+        let Some(x) = self.core.current() else { return Step::Again };
+        let id = x.shared.id;
+        let len = match x.shared.expect {
+            Expect::Manual => match crate::parse::MANUAL_WINDOW.saturating_sub(x.shared.held) {
+                0 => return Step::Pause(Pause::Caller(Wait::Release(Id(id)))),
+                most => len.min(most as usize),
+            },
+            _ => len,
+        };
+        if x.shared.expect == Expect::Manual {
+            x.shared.held = x.shared.held.saturating_add(len as u32);
+        }
+        Step::Event(Raw::Tunnel { id, bytes: self.lend_inbox(len), last: false })
     }
 
     /// The parser has all of the message; the delivery may have some left. Then only the answer is missing.

@@ -39,6 +39,7 @@ pub(crate) struct Plan {
     pub(crate) backlog: i32,
     pub(crate) grace: Duration,
     pub(crate) signals: bool,
+    pub(crate) probe: bool,
     pub(crate) factory: Option<Factory>,
     pub(crate) handler: Option<(Arc<dyn Handler>, u32)>,
     pub(crate) hook: Hook,
@@ -69,6 +70,7 @@ impl<D> Default for Builder<D> {
             backlog: 1_024,
             grace: Duration::from_secs(10),
             signals: false,
+            probe: false,
             factory: None,
             handler: None,
             hook: Arc::new(to_stderr),
@@ -189,6 +191,12 @@ impl<D: Driver> Builder<D> {
     /// what they always do.
     pub fn signals(mut self, on: bool) -> Self {
         self.plan.signals = on;
+        self
+    }
+
+    /// Measures where the time goes: [`Server::probe`] has what was found. Default no, and then nothing is measured.
+    pub fn probe(mut self, on: bool) -> Self {
+        self.plan.probe = on;
         self
     }
 

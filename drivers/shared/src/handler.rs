@@ -2,6 +2,7 @@
 
 use crate::later::{Later, Post};
 use crate::pool::Pool;
+use crate::probe::{Probe, now};
 use crate::service::{Peer, Service};
 use http::{Request, Response, StatusCode};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +32,7 @@ pub(crate) struct Calls {
     pub(crate) expect: Expect,
     pub(crate) peer: Peer,
     pub(crate) post: Post,
+    probe: Option<Arc<Probe>>,
     /// Requests whose bodies are on their way.
     open: Vec<(Id, Request<Vec<u8>>)>,
 }
@@ -40,7 +42,11 @@ pub(crate) const RETRY_AFTER: &str = "1";
 
 impl Calls {
     pub(crate) fn new(handler: Arc<dyn Handler>, pool: Option<Pool>, expect: Expect, peer: Peer, post: Post) -> Calls {
-        Calls { handler, pool, expect, peer, post, open: Vec::new() }
+        Calls { handler, pool, expect, peer, post, probe: None, open: Vec::new() }
+    }
+
+    pub(crate) fn with_probe(self, probe: Option<Arc<Probe>>) -> Calls {
+        Calls { probe, ..self }
     }
 
     fn call(&mut self, reply: &mut Reply<'_>, request: Request<Vec<u8>>) -> Result<(), Misuse> {
@@ -50,8 +56,16 @@ impl Calls {
             answer(&*handler, request, later);
             return Ok(());
         };
-        let back = pool.send((later, request), move |(later, request)| answer(&*handler, request, later));
+        let probe = self.probe.clone();
+        let back = pool.send((later, request), move |(later, request)| {
+            let (since, bytes) = (probe.as_ref().map(|_| now()), request.body().len());
+            answer(&*handler, request, later);
+            if let (Some(probe), Some(since)) = (probe, since) {
+                probe.called(since, bytes);
+            }
+        });
         if let Some((later, _)) = back {
+            self.probe.iter().for_each(|probe| probe.refused());
             later.respond(503, &[("retry-after", RETRY_AFTER)], Vec::new());
         }
         Ok(())

@@ -24,6 +24,7 @@ mod later;
 pub mod listen;
 mod mailbox;
 mod pool;
+pub mod probe;
 mod rehearsal;
 mod server;
 mod service;

@@ -4,10 +4,12 @@ use crate::buffers::Buffers;
 use crate::builder::{Builder, Plan};
 use crate::handler::{Calls, Handler};
 use crate::incident::{Hook, Incident, What};
+use crate::kernel;
 use crate::lane::Lane;
 use crate::later::Post;
 use crate::mailbox::{Mail, Mailbox};
 use crate::pool::Pool;
+use crate::probe::{AcceptQueue, Meter, Probe, Role, Stage};
 use crate::rehearsal::Rehearsal;
 use crate::service::{BoxService, Factory, Peer};
 use crate::signals::Signals;
@@ -123,6 +125,14 @@ pub struct Arrival {
     permit: Permit,
 }
 
+/// What it listens with, for drivers that ask the system by themselves.
+#[cfg(unix)]
+impl std::os::fd::AsFd for Listener {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Listener {
     /// Accepts one connection, if one waits. Beyond the cap none is accepted.
     ///
@@ -130,11 +140,25 @@ impl Listener {
     /// What `accept` says; `WouldBlock` if none waits, `QuotaExceeded` if no more may be open.
     pub fn accept(&self, shared: &Arc<Shared>) -> io::Result<Arrival> {
         let Some(permit) = shared.permit() else { return Err(io::ErrorKind::QuotaExceeded.into()) };
+        let since = shared.probe.as_ref().map(|_| crate::probe::now());
         let (socket, from) = self.socket.accept()?;
         socket.set_nonblocking(true)?;
         // Answers go out whole: waiting for more to send with them would only delay them.
         let _ = socket.set_tcp_nodelay(true);
+        if let (Some(probe), Some(since)) = (&shared.probe, since) {
+            probe.took(Stage::Accept, since, 0, 0);
+        }
         Ok(self.arrival(socket, from.as_socket(), permit, shared))
+    }
+
+    /// Takes over a connection of this listener that the driver has accepted by itself. `None`: it is gone already.
+    ///
+    /// # Errors
+    /// No more may be open; here is the socket.
+    pub fn adopt(&self, socket: Socket, shared: &Arc<Shared>) -> Result<Option<Arrival>, Socket> {
+        let Some(permit) = shared.permit() else { return Err(socket) };
+        let Ok(from) = socket.peer_addr() else { return Ok(None) };
+        Ok(Some(self.arrival(socket, from.as_socket(), permit, shared)))
     }
 
     /// Waits until a connection does, but no longer than that.
@@ -147,6 +171,7 @@ impl Listener {
 
     fn arrival(&self, socket: Socket, from: Option<SocketAddr>, permit: Permit, shared: &Shared) -> Arrival {
         shared.counts.connections.fetch_add(1, Ordering::Relaxed);
+        shared.probe.iter().for_each(|probe| probe.accepted());
         let peer = Peer { addr: from, local: Some(self.port.local), proxy: None, tls: self.port.tls.is_some() };
         Arrival { socket, peer, port: self.port.clone(), permit }
     }
@@ -207,11 +232,12 @@ impl Pools {
         self.handshakes.is_none() && self.turns.is_none()
     }
 
+    fn all(&self) -> impl Iterator<Item = &Pool> + Clone {
+        [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls].into_iter().flatten()
+    }
+
     pub(crate) fn close(&self) {
-        [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls]
-            .into_iter()
-            .flatten()
-            .for_each(Pool::close);
+        self.all().for_each(Pool::close);
     }
 }
 
@@ -234,6 +260,7 @@ pub struct Shared {
     pub(crate) pools: Pools,
     epoch: Instant,
     pub(crate) counts: Counts,
+    pub(crate) probe: Option<Arc<Probe>>,
     stopping: AtomicBool,
     stopped: Mutex<Option<Instant>>,
     wake: Condvar,
@@ -280,6 +307,16 @@ impl Shared {
         self.is_stopping() && self.stopped().is_some_and(|then| then.elapsed() >= self.grace)
     }
 
+    /// What is measured, if anything is.
+    pub fn probe(&self) -> Option<&Arc<Probe>> {
+        self.probe.as_ref()
+    }
+
+    /// Open connections at most.
+    pub fn cap(&self) -> usize {
+        self.cap
+    }
+
     /// What one worker's buffers are like.
     pub fn buffers(&self) -> Buffers {
         let buffers = Buffers::new(self.inbox_bytes, self.outbox_bytes);
@@ -306,6 +343,9 @@ impl Shared {
         };
         if let Some(count) = count {
             count.fetch_add(1, Ordering::Relaxed);
+        }
+        if let (Some(probe), What::Panic) = (&self.probe, &what) {
+            probe.panicked();
         }
         (self.hook)(&Incident { peer, what });
     }
@@ -355,6 +395,7 @@ pub struct Worker {
     /// What it shares with the others.
     pub shared: Arc<Shared>,
     tenure: Arc<Tenure>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl Worker {
@@ -371,7 +412,22 @@ impl Worker {
     pub fn apart(&self) -> Worker {
         let Worker { index, listeners, shared, tenure, .. } = self;
         let (listeners, shared, tenure) = (listeners.clone(), shared.clone(), tenure.clone());
-        Worker { index: *index, listeners, mailbox: Arc::default(), shared, tenure }
+        Worker { index: *index, listeners, mailbox: Arc::default(), shared, tenure, meter: None }
+    }
+
+    /// Its loop is about to wait. With [`Worker::works`] this tells the probe how busy its thread is; without one it costs nothing.
+    pub fn waits(&self) {
+        if let Some(meter) = &self.meter {
+            meter.turn_to(false, crate::probe::now());
+        }
+    }
+
+    /// Its loop is back. `ready` says how many sockets, letters or completions it found, and is asked only if there is a probe.
+    pub fn works(&self, ready: impl FnOnce() -> usize) {
+        if let Some(meter) = &self.meter {
+            meter.turn_to(true, crate::probe::now());
+            meter.finds(ready() as u64);
+        }
     }
 
     /// It is to take nothing new and to come to an end: the server stops, or another worker has taken its place.
@@ -454,8 +510,9 @@ impl<D: Driver> Server<D> {
     pub(crate) fn bind(plan: Plan) -> Result<Server<D>, BindError> {
         D::check(plan.topology)?;
         let pools = Pools::start(&plan).map_err(BindError::Thread)?;
+        let probe = plan.probe.then(|| Probe::of(plan.workers.unwrap_or(0) + processors(), pools.all()));
         let factory = match (plan.handler, plan.factory) {
-            (Some((handler, body_bytes)), _) => calls(handler, body_bytes, &pools),
+            (Some((handler, body_bytes)), _) => calls(handler, body_bytes, &pools, probe.clone()),
             (None, Some(factory)) => factory,
             (None, None) => return Err(BindError::NoService),
         };
@@ -488,6 +545,9 @@ impl<D: Driver> Server<D> {
                 }
                 let Some(port) = ports.last().cloned() else { continue };
                 let listener = Arc::new(Listener { socket, port });
+                if let Some(probe) = &probe {
+                    watch(probe, &listener, number);
+                }
                 match (accepts, each) {
                     (true, _) => acceptors.push(listener),
                     (_, 1) => places.iter_mut().for_each(|place| place.push(listener.clone())),
@@ -517,6 +577,7 @@ impl<D: Driver> Server<D> {
             turn: AtomicUsize::new(0),
             epoch: Instant::now(),
             counts: Counts::default(),
+            probe,
             stopping: AtomicBool::new(false),
             stopped: Mutex::new(None),
             wake: Condvar::new(),
@@ -543,6 +604,11 @@ impl<D: Driver> Server<D> {
         Handle { shared: self.shared.clone(), commands: self.commands.0.clone() }
     }
 
+    /// What is measured, if [`Builder::probe`] said so. For `/metrics`, a page, or a look now and then.
+    pub fn probe(&self) -> Option<Arc<Probe>> {
+        self.shared.probe.clone()
+    }
+
     /// Serves until [`Handle::shutdown`] or a signal; then closes the ports, lets what is in flight come to its end within the
     /// grace, and says what was done. A service that does not return by then is left behind.
     pub fn run(mut self) -> Summary {
@@ -552,9 +618,9 @@ impl<D: Driver> Server<D> {
         for index in 0..places {
             working += usize::from(self.start(index));
         }
-        for listener in std::mem::take(&mut self.acceptors) {
+        for (number, listener) in std::mem::take(&mut self.acceptors).into_iter().enumerate() {
             let shared = self.shared.clone();
-            let body = move || accept_for_others(&listener, &shared);
+            let body = move || accept_for_others(number, &listener, &shared);
             if let Err(error) = thread::Builder::new().name("vestibule-accept".into()).spawn(body) {
                 self.shared.tell(None, What::Thread(error.to_string()));
                 self.shared.stop();
@@ -596,7 +662,8 @@ impl<D: Driver> Server<D> {
     fn start(&self, index: usize) -> bool {
         let Some(place) = self.shared.places().get(index).cloned() else { return false };
         let Place { listeners, mailbox, tenure } = place;
-        let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure };
+        let meter = self.shared.probe.as_ref().map(|probe| probe.meter(Role::Worker, index));
+        let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure, meter };
         let (commands, pin) = (self.commands.0.clone(), self.pin);
         let its = worker.mailbox.clone();
         let body = move || {
@@ -635,20 +702,45 @@ impl<D: Driver> Server<D> {
 }
 
 /// The service that calls a handler.
-fn calls(handler: Arc<dyn Handler>, max: u32, pools: &Pools) -> Factory {
+fn calls(handler: Arc<dyn Handler>, max: u32, pools: &Pools, probe: Option<Arc<Probe>>) -> Factory {
     let expect = if pools.decode.is_some() { Expect::WholeByJob { max } } else { Expect::Whole { max } };
     let pool = pools.calls.clone();
-    Arc::new(move |peer, post| Box::new(Calls::new(handler.clone(), pool.clone(), expect, *peer, post.clone())))
+    Arc::new(move |peer, post| {
+        let calls = Calls::new(handler.clone(), pool.clone(), expect, *peer, post.clone());
+        Box::new(calls.with_probe(probe.clone()))
+    })
+}
+
+/// Has the kernel asked for the queue of a listener, as long as that is open.
+fn watch(probe: &Probe, listener: &Arc<Listener>, number: usize) {
+    let name = match number {
+        0 => listener.port.local.to_string(),
+        more => format!("{} #{more}", listener.port.local),
+    };
+    let listener = Arc::downgrade(listener);
+    probe.watch_accept_queue(name, move || {
+        let kernel::Queue { waiting, most } = kernel::queue(&listener.upgrade()?.socket)?;
+        Some(AcceptQueue { waiting: waiting.into(), capacity: most.into() })
+    });
 }
 
 /// Accepts for workers that do not, until the server stops.
-fn accept_for_others(listener: &Listener, shared: &Arc<Shared>) {
+fn accept_for_others(number: usize, listener: &Listener, shared: &Arc<Shared>) {
     let _ = listener.socket.set_nonblocking(true);
+    let meter = shared.probe.as_ref().map(|probe| probe.meter(Role::Acceptor, number));
+    let working = |working| meter.iter().for_each(|meter| meter.turn_to(working, crate::probe::now()));
+    working(true);
     while !shared.is_stopping() {
         match listener.accept(shared) {
             Ok(arrival) => shared.hand_out(arrival),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.wait(Duration::from_millis(100)),
-            Err(_) => shared.sleep(Duration::from_millis(5)),
+            Err(error) => {
+                working(false);
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => listener.wait(Duration::from_millis(100)),
+                    _ => shared.sleep(Duration::from_millis(5)),
+                }
+                working(true);
+            }
         }
     }
 }
@@ -754,6 +846,11 @@ impl Handle {
     /// Storages that connections hold now, to read into or to write from. None for connections that are idle.
     pub fn storages(&self) -> usize {
         self.shared.meters().iter().map(|meter| meter.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What is measured, if [`Builder::probe`] said so.
+    pub fn probe(&self) -> Option<Arc<Probe>> {
+        self.shared.probe.clone()
     }
 }
 

@@ -4,8 +4,6 @@
 #![cfg(feature = "aws-lc-rs")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
-mod support;
-
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -13,10 +11,11 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use support::{Running, connect, response, start};
 use vestibule::{Event, Misuse};
 use vestibule_std::Offload;
 use vestibule_std::tls::{Site, Sites, Versions, provider};
+use vestibule_suite::client::{Client, connect};
+use vestibule_suite::{Running, start};
 
 struct Made {
     der: CertificateDer<'static>,
@@ -70,12 +69,16 @@ fn whoami(event: Event<'_>) -> Result<(), Misuse> {
 
 fn serve(sites: &Sites, offload: Offload) -> Running {
     let sites = sites.clone();
-    start(move |b| b.https("127.0.0.1:0".parse().unwrap(), sites).offload(offload).service(|_| whoami))
+    start::<vestibule_std::Std>(
+        |b| b,
+        move |b| b.https("127.0.0.1:0".parse().unwrap(), sites).offload(offload).service(|_| whoami),
+    )
 }
 
 fn ask(stream: &mut StreamOwned<ClientConnection, TcpStream>, host: &str) -> (String, String) {
     stream.write_all(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).unwrap();
-    let (head, body) = response(stream);
+    let answer = Client::new(stream).answer();
+    let (head, body) = (answer.head, answer.content);
     (head[9..12].to_string(), String::from_utf8(body).unwrap())
 }
 

@@ -14,6 +14,7 @@ mod served;
 use crate::incident::What;
 use crate::later::{Part, Post};
 use crate::pool::Pool;
+use crate::probe::{self, Ends, Lap, Stage, Tap};
 use crate::server::{Permit, Port, Shared};
 use crate::service::Peer;
 use records::{Cipher, Records, State};
@@ -146,10 +147,10 @@ pub struct Lane {
     /// What came while it was elsewhere.
     letters: Vec<Letter>,
     last: Option<Went>,
+    /// Since then something has left the outbox of its own.
+    room_made: bool,
     /// Something has happened that the last turn does not know of.
     news: bool,
-    /// Since the last turn some of its own outbox has gone.
-    moved: bool,
     ended: bool,
     /// It is over, and this is how long the driver may take to send its last bytes.
     closing: Option<Instant>,
@@ -157,6 +158,7 @@ pub struct Lane {
     parked: bool,
     draining: bool,
     heard: bool,
+    tap: Option<Tap>,
     _permit: Permit,
 }
 
@@ -181,14 +183,15 @@ impl Lane {
             served,
             own: None,
             records,
+            tap: shared.probe.clone().map(Tap::new),
             letters: Vec::new(),
             shared,
             port,
             peer,
             post,
             last: None,
+            room_made: false,
             news: true,
-            moved: false,
             ended: false,
             closing: None,
             parked: false,
@@ -209,13 +212,33 @@ impl Lane {
         if self.parked {
             return Next::Wait;
         }
-        match self.records.take() {
+        if let Some(tap) = &mut self.tap {
+            tap.turn(Ends { inbox: inbox.len(), outbox: outbox.ready().len() });
+        }
+        let next = match self.records.take() {
             None => self.turn_plain(now, inbox, outbox),
             Some(mut records) => {
                 let next = self.turn_behind(&mut records, now, inbox, outbox);
                 self.records = Some(records);
                 next
             }
+        };
+        if let Some(tap) = &mut self.tap {
+            let ends = Ends { inbox: inbox.len(), outbox: outbox.ready().len() };
+            tap.turned(ends, next == Next::Write);
+        }
+        next
+    }
+
+    /// For the probe: its driver begins to read or to write. What comes and goes is counted without; this is for the time.
+    pub fn lap(&self) -> Lap {
+        Tap::lap(self.tap.as_ref())
+    }
+
+    /// That is done.
+    pub fn lapped(&self, stage: Stage, lap: Lap) {
+        if let Some(tap) = &self.tap {
+            tap.lapped(stage, lap);
         }
     }
 
@@ -289,7 +312,11 @@ impl Lane {
         let Some(pool) = self.shared.pools.records.clone() else { return };
         let (post, shared) = (self.post.clone(), self.shared.clone());
         let sent = pool.send(cipher, move |mut cipher| {
+            let (since, bytes) = (shared.probe().map(|_| probe::now()), cipher.waiting());
             cipher.work(shared.now());
+            if let (Some(probe), Some(since)) = (shared.probe(), since) {
+                probe.took(Stage::Decrypt, since, bytes, 1);
+            }
             post.send(Letter(Inside::Records(cipher)));
         });
         if let Some(cipher) = sent {
@@ -330,7 +357,7 @@ impl Lane {
         T: AsRef<[u8]> + AsMut<[u8]>,
     {
         if let Some(own) = &mut self.own {
-            self.moved |= outbox.carry(&mut own.outbox) > 0;
+            self.room_made |= outbox.carry(&mut own.outbox) > 0;
             if own.inbox.is_empty() && own.outbox.is_empty() && !own.outbox.finished() {
                 self.own = None;
             }
@@ -347,23 +374,25 @@ impl Lane {
         let carried = own.inbox.carry(inbox, usize::MAX) > 0;
         let ended = own.inbox.ended() && !std::mem::replace(&mut self.ended, own.inbox.ended());
         let due = self.deadline_here().is_some_and(|deadline| deadline <= now);
-        // Without more room, what has waited for room would wait on: a turn for it would be in vain.
-        let on = match self.last {
-            None | Some(Went { pause: Pause::Yield, .. }) => true,
-            Some(went) => (went.held || went.pause == Pause::Room) && self.moved,
+        let last = self.last.map(|went| (went.pause, went.held));
+        // What waits for room goes on once there is more of it; what waits for the peer's window has to be read for.
+        let on = match last {
+            None | Some((Pause::Yield, _)) => true,
+            Some((Pause::Room, _) | (_, true)) => self.room_made,
+            Some(_) => false,
         };
         if !(carried || ended || due || on || self.news) {
             self.own = Some(own);
             return self.next_of_last(now, outbox);
         }
-        (self.news, self.moved) = (false, false);
+        (self.news, self.room_made) = (false, false);
         match (pool, self.served.take()) {
             (Some(pool), Some(served)) => self.send_away(now, &pool, served, own),
             (None, Some(served)) => self.go_apart(now, served, own),
             (_, None) => return Next::Wait,
         }
         if let Some(own) = &mut self.own {
-            self.moved |= outbox.carry(&mut own.outbox) > 0;
+            self.room_made |= outbox.carry(&mut own.outbox) > 0;
         }
         self.next_of_last(now, outbox)
     }
@@ -536,13 +565,21 @@ impl Lane {
         }
     }
 
+    /// The limits that hold for it.
+    pub fn limits(&self) -> &vestibule::Limits {
+        self.port.config.limits()
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.peer
     }
 
     /// Counts how it ended. The lane is to be dropped then, whatever it still holds.
-    pub fn over(self, how: How) {
+    pub fn over(mut self, how: How) {
+        if let Some(tap) = &mut self.tap {
+            tap.over(how);
+        }
         let counts = &self.shared.counts;
         match how {
             How::Closed => {}

@@ -57,6 +57,11 @@ impl Cipher {
         }
     }
 
+    /// Bytes that wait for it.
+    pub(super) fn waiting(&self) -> usize {
+        self.raw.len() + self.to_seal.len()
+    }
+
     /// Everything that can be done now, on whatever thread this is.
     pub(super) fn work(&mut self, now: Instant) {
         self.seal();

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use vestibule::{Inbox, Instant, Outbox, Why};
+use vestibule_driver::probe::PoolCounts;
 use vestibule_driver::{Arrival, How, Key, Lane, Listener, Mail, Next, What, Worker};
 
 /// A blocked read or write looks around this often: is the server stopping, does somebody wait for this thread?
@@ -37,6 +38,11 @@ pub(crate) fn run(mut worker: Worker) -> io::Result<()> {
     let pool = Arc::new(Pool::new(worker.shared.threads()));
     let this = thread::current();
     worker.mailbox.on_mail(move || this.unpark());
+    if let Some(probe) = worker.shared.probe() {
+        let pool = Arc::downgrade(&pool);
+        let counts = move || pool.upgrade().map_or(PoolCounts::new("connections"), |pool| pool.counts());
+        probe.watch_threads("connections", counts);
+    }
     let listeners = std::mem::take(&mut worker.listeners);
     let worker = Arc::new(worker);
     for listener in listeners {
