@@ -11,6 +11,7 @@ use crate::service::{Sum, pattern};
 use crate::site::{Site, roomy};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -76,20 +77,25 @@ pub fn a_soak_leaves_nothing_behind<D: Driver>(layout: Layout<D>) {
         Err(error) => panic!("{error}"),
     };
     let (answered, lied, begun) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
-    std::thread::scope(|scope| {
-        for number in 0..CLIENTS {
-            let (site, answered, lied) = (&site, &answered, &lied);
-            scope.spawn(move || {
-                let mut dice = Dice::new(number + 1);
-                while begun.elapsed() < SOAK {
-                    match number % 2 {
-                        0 => answered.fetch_add(honest(site, &mut dice), Ordering::Relaxed),
-                        _ => lied.fetch_add(dishonest(site, &mut dice), Ordering::Relaxed),
-                    };
-                }
-            });
-        }
-    });
+    let played = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        std::thread::scope(|scope| {
+            for number in 0..CLIENTS {
+                let (site, answered, lied) = (&site, &answered, &lied);
+                scope.spawn(move || {
+                    let mut dice = Dice::new(number + 1);
+                    while begun.elapsed() < SOAK {
+                        match number % 2 {
+                            0 => answered.fetch_add(honest(site, &mut dice), Ordering::Relaxed),
+                            _ => lied.fetch_add(dishonest(site, &mut dice), Ordering::Relaxed),
+                        };
+                    }
+                });
+            }
+        });
+    }));
+    if played.is_err() {
+        panic!("an honest client was not answered right; the server says {:#?}", site.server.incidents());
+    }
     let (answered, lied) = (answered.into_inner(), lied.into_inner());
     println!("{}: {answered} honest answers, {lied} others", D::NAME);
     assert!(answered > 100 && lied > 50, "{answered} {lied}");

@@ -263,6 +263,7 @@ impl Lane {
             }
             State::Leaving => self.leave(records, now, inbox, outbox),
             State::Handshake => Next::Read { want: 1 },
+            State::Left => Next::Close(How::Closed),
             State::Established(session) => {
                 let connection = Connection::protected(self.port.config.clone(), now, *session);
                 let served = Served::new(connection, &self.shared, &self.port, self.peer, &self.post);
