@@ -7,6 +7,7 @@ use crate::parse::Id;
 use crate::parse::h1::{self, state::One};
 use crate::read::{Deadline, Inbox, Outbox, Pace};
 use crate::reply::Exchanges;
+use crate::stages::{StageStats, Stages};
 use crate::turn::Turn;
 use core::ops::Deref;
 
@@ -97,6 +98,12 @@ pub(crate) struct Core {
     pub(crate) engine: Engine,
     pub(crate) exchanges: Exchanges,
     pub(crate) delivery: Delivery,
+    /// Reads the PROXY header, as long as it has not come.
+    pub(crate) proxy: Option<crate::accept::proxy::Receiver>,
+    /// Whom it speaks for.
+    pub(crate) source: crate::accept::proxy::Packed,
+    /// Nobody is there to serve it.
+    pub(crate) overloaded: bool,
     /// Of responses that are coded, if any are to be.
     #[cfg(feature = "alloc")]
     pub(crate) coders: Option<crate::coded::Coders>,
@@ -106,7 +113,7 @@ pub(crate) struct Core {
     #[cfg(feature = "alloc")]
     pub(crate) given: Option<alloc::boxed::Box<crate::OwnedSession>>,
     #[cfg(feature = "tls")]
-    pub(crate) choice: Option<crate::decrypt::TlsConfig>,
+    pub(crate) choice: Option<Result<crate::decrypt::TlsConfig, crate::Rule>>,
     #[cfg(feature = "tls")]
     pub(crate) hello_shown: bool,
     /// close_notify came: nothing behind it is input.
@@ -128,6 +135,7 @@ pub(crate) struct Core {
     /// A trailer section that waits in the inbox for its turn.
     pub(crate) trailers: Option<(Span, usize)>,
     pub(crate) stats: Stats,
+    pub(crate) stages: crate::stages::Kept,
     pub(crate) stamp: u32,
     pub(crate) held_over: u32,
 }
@@ -156,6 +164,17 @@ impl<C: Deref<Target = Config>> Connection<C> {
     pub fn protected(config: C, now: Instant, session: crate::OwnedSession) -> Connection<C> {
         let mut connection = Connection::new(config, now);
         connection.core.protect(session);
+        connection
+    }
+
+    /// A connection that was accepted `now` only to be told that there are too many (RFC 9110 §15.6.4). No handler hears of a request:
+    /// the first one of HTTP/1.1 is answered 503 with `Retry-After` and `Connection: close`, HTTP/2 gets GOAWAY with ENHANCE_YOUR_CALM.
+    /// A PROXY header and a TLS handshake come first, within their usual time; then whoever has not said within `overload_ms` what it wants is
+    /// left. The one event is `Fault` with [`Rule::Overloaded`](crate::Rule::Overloaded), if there was somebody to tell.
+    pub fn overloaded(config: C, now: Instant) -> Connection<C> {
+        let mut connection = Connection::new(config, now);
+        connection.core.overloaded = true;
+        connection.core.pace.hurried = true;
         connection
     }
 
@@ -211,6 +230,12 @@ impl<C: Deref<Target = Config>> Connection<C> {
         self.core.end
     }
 
+    /// The ends of the connection that a proxy forwards ([`Config::with_proxy_header`]), once its header has come. `None` then: the
+    /// proxy speaks for itself, does not know, or forwards what has no TCP addresses; the socket's own count.
+    pub fn source(&self) -> Option<crate::accept::proxy::Endpoints> {
+        self.core.source.endpoints()
+    }
+
     /// What protects it, once a TLS handshake is over, here or elsewhere.
     pub fn session(&self) -> Option<crate::event::Session<'_>> {
         self.core.session()
@@ -232,7 +257,8 @@ impl<C: Deref<Target = Config>> Connection<C> {
             Some(given) => size_of::<crate::OwnedSession>() + given.retained_bytes(),
             None => tls,
         };
-        STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes() + coders
+        let stages = if cfg!(feature = "alloc") && self.core.stages.is_some() { size_of::<Stages>() } else { 0 };
+        stages + STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes() + coders
     }
 
     /// Frees what is only kept for the next request: decoders and gather buffers. For connections that go idle.
@@ -250,6 +276,12 @@ impl<C: Deref<Target = Config>> Connection<C> {
         Stats { visited_bytes, ..self.core.stats }
     }
 
+    /// What its stages have cost so far; `None` without a clock ([`Config::with_stage_clock`]).
+    pub fn stages(&self) -> Option<StageStats> {
+        self.core.stages.as_ref()?;
+        Some(self.core.stage_stats())
+    }
+
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
@@ -265,8 +297,6 @@ impl<C: Deref<Target = Config>> Connection<C> {
 
 impl Core {
     pub(crate) fn new(config: &Config, now: Instant) -> Core {
-        #[cfg(not(any(feature = "alloc", feature = "tls")))]
-        let _ = config;
         Core {
             pace: Pace::new(now),
             life: Life::Open,
@@ -274,6 +304,9 @@ impl Core {
             engine: Engine::H1(h1::Receiver::new()),
             exchanges: Exchanges::H1(One::default()),
             delivery: Delivery::default(),
+            proxy: config.has_proxy_header().then(crate::accept::proxy::Receiver::new),
+            source: crate::accept::proxy::Packed::NONE,
+            overloaded: false,
             #[cfg(feature = "alloc")]
             coders: crate::coded::Coders::of(config),
             #[cfg(feature = "tls")]
@@ -296,6 +329,7 @@ impl Core {
             skipped: 0,
             trailers: None,
             stats: Stats::default(),
+            stages: Stages::of(config),
             stamp: 0,
             held_over: 0,
         }
@@ -340,6 +374,17 @@ impl Core {
             #[cfg(all(test, feature = "alloc"))]
             Exchanges::H3Model(_) => None,
         }
+    }
+
+    /// With what encoders did, which keep that to themselves.
+    pub(crate) fn stage_stats(&self) -> StageStats {
+        #[cfg_attr(not(feature = "alloc"), allow(unused_mut))]
+        let mut stats = self.stages.as_ref().map_or(StageStats::default(), |stages| stages.stats);
+        #[cfg(feature = "alloc")]
+        if let Some(coders) = &self.coders {
+            stats.decode.add(coders.spent());
+        }
+        stats
     }
 
     /// The connection is over: tell the peer, then the handler.

@@ -10,7 +10,11 @@ use crate::reply::Reply;
 /// One thing that happened. Its loan ends with the next call of [`Turn::next`](crate::Turn::next), or with the turn.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant)] // lent one at a time, never stored
 pub enum Event<'a> {
+    /// What a proxy says about the connection, where [`Config::with_proxy_header`](crate::Config) asks for it: once, in front of all
+    /// else. [`Connection::source`](crate::Connection) and [`Request::source`] keep its addresses.
+    Proxied(crate::accept::proxy::Header<'a>),
     /// TLS: whom does the client call? Left without a choice, the turn ends with `Wait::Config`.
     Hello(Hello<'a>),
     /// A request's head. Its body, if there is one, follows as the handle's `expect` says.
@@ -43,7 +47,7 @@ pub struct Hello<'a> {
     #[cfg(feature = "tls")]
     pub(crate) hello: Option<crate::decrypt::Hello<'a>>,
     #[cfg(feature = "tls")]
-    pub(crate) choice: &'a mut Option<crate::decrypt::TlsConfig>,
+    pub(crate) choice: &'a mut Option<Result<crate::decrypt::TlsConfig, crate::base::Rule>>,
 }
 
 impl Hello<'_> {
@@ -56,7 +60,13 @@ impl Hello<'_> {
     /// The configuration to go on with.
     #[cfg(feature = "tls")]
     pub fn choose(self, config: crate::decrypt::TlsConfig) {
-        *self.choice = Some(config);
+        *self.choice = Some(Ok(config));
+    }
+
+    /// Nobody of that name is here: the connection ends with the alert unrecognized_name (RFC 6066 §3).
+    #[cfg(feature = "tls")]
+    pub fn refuse(self) {
+        *self.choice = Some(Err(crate::base::Rule::TlsServerName));
     }
 }
 
@@ -75,6 +85,8 @@ pub struct Request<'a> {
     pub has_body: bool,
     /// How the connection is protected; `None` on a plain one.
     pub tls: Option<Session<'a>>,
+    /// The ends of the connection that a proxy forwards, if it was asked and has said so.
+    pub source: Option<crate::accept::proxy::Endpoints>,
     /// The handle that answers it.
     pub reply: Reply<'a>,
 }
@@ -286,6 +298,8 @@ pub struct Tunnel<'a> {
 /// An event without its borrows: what the stages make, and `turn` turns into an [`Event`].
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Raw {
+    /// The header that the connection has found lies in front of the plaintext.
+    Proxied,
     #[cfg(feature = "tls")]
     Hello,
     Request {

@@ -7,7 +7,7 @@ use crate::h2_body::SPARE;
 use crate::h2_road::{H2, Intake};
 use crate::parse::Id;
 use crate::parse::h2::{NO_ERROR, PROGRESS, Sending, Stream, Streams, kind, put, put_goaway};
-use crate::read::{Deadline, Why};
+use crate::read::{Deadline, Why, most_earned};
 use crate::reply::Exchanges;
 use crate::turn::{Pause, Step, Turn, Wait};
 
@@ -229,6 +229,12 @@ pub(crate) fn body_due(stream: &Stream, limits: &crate::Limits) -> Option<Instan
     let seconds = (stream.arrived - stream.base) / limits.get(Limit::MinRate) + 1;
     let millis = seconds.saturating_mul(1_000).max(limits.get(Limit::RateGraceMs));
     (!quiet).then(|| stream.since.after_millis(millis))
+}
+
+/// Content came: what it earned too far ahead is forgotten.
+pub(crate) fn cap_credit(stream: &mut Stream, limits: &crate::Limits, now: Instant) {
+    let waited = u64::try_from(now.since(stream.since).as_nanos()).unwrap_or(u64::MAX);
+    stream.base = stream.base.max(stream.arrived.saturating_sub(most_earned(waited, limits)));
 }
 
 /// A stream waits for a window, or no longer: only 1 KiB of progress counts (TIM-04). `closed`: the connection's is.

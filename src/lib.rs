@@ -31,6 +31,8 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+pub mod accept;
+mod accept_road;
 mod base;
 #[cfg(feature = "alloc")]
 mod coded;
@@ -63,6 +65,7 @@ mod reply_coded;
 mod reply_grpc;
 #[cfg(feature = "alloc")]
 mod session;
+mod stages;
 mod turn;
 
 #[cfg(feature = "alloc")]
@@ -79,6 +82,7 @@ pub use read::{Deadline, Inbox, Outbox, Why};
 pub use reply::Reply;
 #[cfg(feature = "alloc")]
 pub use session::OwnedSession;
+pub use stages::{Stage, StageStats};
 pub use turn::{Pause, Turn, Wait};
 
 /// The README's examples are tests, and so are those of the guide.

@@ -67,7 +67,11 @@ limits! {
     ConnectionAgeMs, "connection_age_ms", Millis, 3_600_000, 1_000, 604_800_000;
     /// To the end of a head: from accept (with TLS, from the handshake's end), later from the head's first byte. Beyond it: 408.
     HeadMs, "head_ms", Millis, 10_000, 100, 600_000;
-    /// From accept to the end of the TLS handshake.
+    /// A PROXY header of version 2, all of it; one of version 1 has 107 bytes at most. Beyond it: the end, without an answer.
+    ProxyHeaderBytes, "proxy_header_bytes", Bytes, 2_048, 232, 16_384;
+    /// What `HeadMs` is for a connection that is only told that there are too many.
+    OverloadMs, "overload_ms", Millis, 1_000, 100, 600_000;
+    /// From accept to the end of the TLS handshake, a PROXY header in front of it included.
     HandshakeMs, "handshake_ms", Millis, 10_000, 100, 600_000;
     /// Between a response and the first byte of the next request.
     IdleMs, "idle_ms", Millis, 30_000, 100, 3_600_000;

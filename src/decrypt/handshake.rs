@@ -103,6 +103,8 @@ pub(super) struct Finished {
     pub(super) suite: Suite,
     pub(super) version: &'static str,
     pub(super) identity: Option<Box<[u8]>>,
+    /// The client's chain is not taken; there are keys by now under which it can be told.
+    pub(super) refused: Option<Rule>,
     pub(super) alpn: Option<Box<[u8]>>,
     pub(super) sni: Option<Box<str>>,
     pub(super) resumed: bool,
@@ -372,29 +374,23 @@ impl Handshake {
     }
 
     /// Takes the connection apart once `open` said that it is done.
-    pub(super) fn finish(mut self, limits: &Limits) -> Result<Finished, (Rule, Option<Finished>)> {
-        let internal = (Rule::TlsInternal, None);
-        let Some(conn) = self.conn.take() else { return Err(internal) };
+    pub(super) fn finish(mut self, limits: &Limits) -> Result<Finished, Rule> {
+        let conn = self.conn.take().ok_or(Rule::TlsInternal)?;
         let alpn = conn.alpn_protocol().map(Box::from);
         let resumed = conn.handshake_kind() == Some(HandshakeKind::Resumed);
-        let identity = self.identity(&conn, limits);
-        let Some(suite) = conn.negotiated_cipher_suite() else { return Err(internal) };
+        let (identity, refused) = match self.identity(&conn, limits) {
+            Ok(identity) => (identity, None),
+            Err(rule) => (None, Some(rule)),
+        };
+        let suite = conn.negotiated_cipher_suite().ok_or(Rule::TlsInternal)?;
         let suite = Suite::new(suite, &self.config.server().crypto_provider().cipher_suites);
-        let Ok((secrets, kernel)) = conn.dangerous_into_kernel_connection() else { return Err(internal) };
+        let (secrets, kernel) = conn.dangerous_into_kernel_connection().map_err(|_| Rule::TlsInternal)?;
         let (version, kernel) = match suite {
             Suite::Tls13(_) => ("TLSv1.3", Some(kernel)),
             Suite::Tls12(..) => ("TLSv1.2", None),
         };
         let sni = self.offer.and_then(|offer| offer.sni);
-        let (identity, rule) = match identity {
-            Ok(identity) => (identity, None),
-            Err(rule) => (None, Some(rule)),
-        };
-        let finished = Finished { secrets, kernel, suite, version, identity, alpn, sni, resumed };
-        match rule {
-            None => Ok(finished),
-            Some(rule) => Err((rule, Some(finished))),
-        }
+        Ok(Finished { secrets, kernel, suite, version, identity, refused, alpn, sni, resumed })
     }
 
     // Whom rustls's verifier took the client for; in a resumed session, when it began.

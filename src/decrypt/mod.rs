@@ -266,16 +266,12 @@ impl Tls {
             return Err(Rule::TlsInternal);
         };
         let names = handshake.config().names().cloned();
-        let (done, refused) = match handshake.finish(limits) {
-            Ok(done) => (done, None),
-            // There are keys by now under which the peer can be told.
-            Err((rule, Some(done))) => (done, Some(rule)),
-            Err((rule, None)) => return Err(rule),
-        };
-        let Finished { secrets, kernel, suite, version, identity, alpn, sni, resumed } = done;
+        let done = handshake.finish(limits)?;
+        let Finished { secrets, kernel, suite, version, identity, refused, alpn, sni, resumed } = done;
+        let asks = if alpn.as_deref() == Some(b"h2") { 0 } else { 1 };
         let receive = record::Receive::new(suite, secrets.rx)?;
         let send = record::Send::new(suite, secrets.tx)?;
-        self.phase = Phase::Traffic(Box::new(Traffic::new(kernel, suite, receive, send, limits, now)));
+        self.phase = Phase::Traffic(Box::new(Traffic::new(kernel, suite, receive, send, asks, limits, now)));
         if let Some(rule) = refused {
             return Err(rule);
         }

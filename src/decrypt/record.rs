@@ -143,14 +143,14 @@ impl Suite {
     }
 
     // The packet cipher of a suite, if it has one. A tag of another length would not fit the record.
-    fn packet_key(self, key: AeadKey, iv: Iv) -> Result<Result<Box<dyn PacketKey>, (AeadKey, Iv)>, Rule> {
-        let (Suite::Tls13(suite) | Suite::Tls12(_, Some(suite))) = self else { return Ok(Err((key, iv))) };
+    fn packet_key(self, key: AeadKey, iv: Iv) -> Result<Key, Rule> {
+        let (Suite::Tls13(suite) | Suite::Tls12(_, Some(suite))) = self else { return Ok(Key::Raw(key, iv)) };
         match suite.quic {
             Some(quic) if quic.aead_key_len() == suite.aead_alg.key_len() => {
                 let key = quic.packet_key(key, iv);
-                if key.tag_len() == TAG { Ok(Ok(key)) } else { Err(Rule::TlsInternal) }
+                if key.tag_len() == TAG { Ok(Key::Packet(key)) } else { Err(Rule::TlsInternal) }
             }
-            _ => Ok(Err((key, iv))),
+            _ => Ok(Key::Raw(key, iv)),
         }
     }
 }
@@ -198,6 +198,12 @@ pub(super) fn header(
     let len = usize::from(u16::from_be_bytes([high, low]));
     length(first, len).map_err(|rule| (rule, 3))?;
     Ok(Header::Whole(first, len))
+}
+
+/// A packet cipher, or what there is to make a record cipher of.
+enum Key {
+    Packet(Box<dyn PacketKey>),
+    Raw(AeadKey, Iv),
 }
 
 enum Opener {
@@ -264,8 +270,8 @@ impl Receive {
             iv = Iv::from(salt(&iv)?.0); // the rest comes with each record
         }
         let key = match suite.packet_key(key, iv)? {
-            Ok(key) => Opener::Packet(key),
-            Err((key, iv)) => Opener::Message(match suite {
+            Key::Packet(key) => Opener::Packet(key),
+            Key::Raw(key, iv) => Opener::Message(match suite {
                 Suite::Tls13(suite) => suite.aead_alg.decrypter(key, iv),
                 Suite::Tls12(suite, _) => {
                     let fixed = suite.aead_alg.key_block_shape().fixed_iv_len;
@@ -348,8 +354,8 @@ impl Send {
         let (key, iv) = split(secrets)?;
         let (form, (_, nonce)) = (suite.form()?, salt(&iv)?);
         let key = match suite.packet_key(key, iv)? {
-            Ok(key) => Sealer::Packet(key),
-            Err((key, iv)) => {
+            Key::Packet(key) => Sealer::Packet(key),
+            Key::Raw(key, iv) => {
                 let key = match suite {
                     Suite::Tls13(suite) => suite.aead_alg.encrypter(key, iv),
                     Suite::Tls12(suite, _) => {

@@ -51,6 +51,7 @@ pub(super) struct Traffic {
     partial_len: usize,
     /// What is still to come of a ClientHello that is not answered.
     unwanted: usize,
+    /// How often it may still ask for another handshake.
     renegotiations: u8,
     /// The client is to hear that there is no renegotiation.
     owe_warning: bool,
@@ -69,6 +70,7 @@ impl Traffic {
         suite: Suite,
         receive: Receive,
         send: Send,
+        renegotiations: u8,
         limits: &Limits,
         now: Instant,
     ) -> Traffic {
@@ -80,7 +82,7 @@ impl Traffic {
             partial: [0; 5],
             partial_len: 0,
             unwanted: 0,
-            renegotiations: 0,
+            renegotiations,
             owe_warning: false,
             empty_records: 0,
             warnings: 0,
@@ -196,7 +198,8 @@ impl Traffic {
     }
 
     // The only handshake message that a client may send now in TLS 1.2 is a ClientHello, and it is not taken (RFC 5246 §7.4.1.2):
-    // the first is answered with a warning and skipped, however it is cut; a second ends the connection.
+    // the first is answered with a warning and skipped, however it is cut; a second ends the connection, and under HTTP/2 the
+    // first does (RFC 9113 §9.2.1).
     fn renegotiation(&mut self, limits: &Limits, content: &[u8]) -> Result<(), Rule> {
         if content.is_empty() {
             return Err(Rule::TlsRecordEmpty);
@@ -213,10 +216,7 @@ impl Traffic {
                 if byte != CLIENT_HELLO {
                     return Err(Rule::TlsPostHandshake);
                 }
-                self.renegotiations = self.renegotiations.saturating_add(1);
-                if self.renegotiations > 1 {
-                    return Err(Rule::TlsRenegotiation);
-                }
+                self.renegotiations = self.renegotiations.checked_sub(1).ok_or(Rule::TlsRenegotiation)?;
             }
             if let Some(place) = self.partial.get_mut(self.partial_len) {
                 *place = byte;

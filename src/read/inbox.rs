@@ -200,6 +200,21 @@ impl InboxMut<'_> {
         &mut self.bytes[self.at.raw as usize..self.at.tail as usize]
     }
 
+    /// All that was received and not consumed, while none of it was opened.
+    pub(crate) fn received(&self) -> &[u8] {
+        let start = if self.at.head == self.at.plain { self.at.raw } else { self.at.head };
+        &self.bytes[start as usize..self.at.tail as usize]
+    }
+
+    /// The first `n` of the received bytes are plaintext as they are: what stands in front of TLS.
+    pub(crate) fn uncover(&mut self, n: usize) {
+        if self.at.head == self.at.plain {
+            self.at.head = self.at.raw;
+        }
+        self.at.plain = (self.at.head as usize).saturating_add(n).min(self.at.tail as usize) as u32;
+        self.at.raw = self.at.raw.max(self.at.plain);
+    }
+
     pub(crate) fn drop_raw(&mut self, n: usize) {
         self.at.raw += (n as u32).min(self.at.tail - self.at.raw);
         if self.at.head == self.at.plain {

@@ -95,6 +95,8 @@ const ELSEWHERE: &[(Limit, &str)] = &[
     (Limit::ConnectionRequests, "time: the answer says close"),
     (Limit::ConnectionAgeMs, "time: the answer says close"),
     (Limit::HeadMs, "time"),
+    (Limit::ProxyHeaderBytes, "scripts: proxy; it is not answered"),
+    (Limit::OverloadMs, "scripts: h1/overload"),
     (Limit::IdleMs, "time"),
     (Limit::MinRate, "time"),
     (Limit::RateGraceMs, "scripts: h1/time"),

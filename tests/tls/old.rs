@@ -433,6 +433,29 @@ fn renegotiation_is_refused_by_one_warning_and_then_by_the_end() {
 }
 
 #[test]
+fn where_http2_is_spoken_the_first_renegotiation_is_the_end() {
+    let site = site();
+    let mut config = site.server();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut offered = site.client();
+    offered.alpn_protocols = vec![b"h2".to_vec()];
+    let (mut client, mut server) = (connect(offered), Server::new(TlsConfig::new(config)));
+    pump(&mut client, &mut server).unwrap();
+    let mut forger = OldForger::new(client);
+    server.feed(&forger.record(22, &hello(200)));
+    assert_eq!(rule(&server), Some(Rule::TlsRenegotiation));
+    assert_eq!(forger.read(&server.out), [(21, vec![2, 10])]);
+}
+
+#[test]
+fn the_suite_that_everybody_has_to_speak_is_there() {
+    let suites = aws_lc_rs::default_provider().cipher_suites;
+    assert!(suites.contains(&aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256));
+    let groups = aws_lc_rs::default_provider().kx_groups;
+    assert!(groups.iter().any(|group| group.name() == aws_lc_rs::kx_group::SECP256R1.name()));
+}
+
+#[test]
 fn a_warning_that_finds_no_room_is_sent_before_anything_else() {
     let (mut forger, mut server) = forged();
     server.room = 5;

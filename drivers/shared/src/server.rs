@@ -10,6 +10,7 @@ use crate::later::Post;
 use crate::mailbox::{Mail, Mailbox};
 use crate::pool::Pool;
 use crate::probe::{AcceptQueue, Meter, Probe, Role, Stage};
+use crate::rehearsal::Rehearsal;
 use crate::service::{BoxService, Factory, Peer};
 use crate::signals::Signals;
 use crate::slots::Key;
@@ -97,12 +98,12 @@ impl fmt::Debug for Port {
 
 impl Port {
     pub(crate) fn choose(&self, hello: &vestibule::Hello<'_>) -> Option<TlsConfig> {
-        self.tls.as_ref().map(|tls| tls.choose(hello))
+        self.choose_by(hello.sni, &mut hello.alpn())
     }
 
     /// The same for TLS that is not the machine's own.
-    pub(crate) fn choose_by(&self, _sni: Option<&str>, _alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
-        self.tls.as_ref().map(TlsChoice::config)
+    pub(crate) fn choose_by(&self, sni: Option<&str>, alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
+        self.tls.as_ref()?.choose(sni, alpn)
     }
 }
 
@@ -217,7 +218,7 @@ impl Pools {
         [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls].into_iter().flatten()
     }
 
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         self.all().for_each(Pool::close);
     }
 }
@@ -236,6 +237,8 @@ pub struct Shared {
     inbox_bytes: usize,
     outbox_bytes: usize,
     storages: Mutex<Buffers>,
+    /// The storages that connections hold, by the buffers that they are of.
+    meters: Mutex<Vec<Arc<AtomicUsize>>>,
     pub(crate) pools: Pools,
     epoch: Instant,
     pub(crate) counts: Counts,
@@ -293,7 +296,15 @@ impl Shared {
 
     /// What one worker's buffers are like.
     pub fn buffers(&self) -> Buffers {
-        Buffers::new(self.inbox_bytes, self.outbox_bytes)
+        let buffers = Buffers::new(self.inbox_bytes, self.outbox_bytes);
+        let mut meters = self.meters();
+        meters.retain(|meter| Arc::strong_count(meter) > 1); // those of threads that have ended
+        meters.push(buffers.meter());
+        buffers
+    }
+
+    fn meters(&self) -> MutexGuard<'_, Vec<Arc<AtomicUsize>>> {
+        self.meters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn storages(&self) -> MutexGuard<'_, Buffers> {
@@ -320,7 +331,7 @@ impl Shared {
         (self.factory)(peer, post)
     }
 
-    fn permit(self: &Arc<Self>) -> Option<Permit> {
+    pub(crate) fn permit(self: &Arc<Self>) -> Option<Permit> {
         let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.cap).then_some(n + 1));
         taken.ok().map(|_| Permit(self.clone()))
     }
@@ -489,6 +500,7 @@ impl<D: Driver> Server<D> {
             Some(codings) => plan.config.with_response_codings(codings),
             None => plan.config,
         };
+        let config = if plan.probe { config.with_stage_clock(crate::probe::now) } else { config };
         let workers = match plan.topology {
             Topology::Single | Topology::Stages | Topology::Threads => 1,
             _ => plan.workers.unwrap_or_else(processors),
@@ -524,6 +536,7 @@ impl<D: Driver> Server<D> {
         let sizes = ports.iter().map(|port| (port.config.inbox_bytes(), port.config.least_outbox_bytes()));
         let inbox_bytes = sizes.clone().map(|s| s.0).max().unwrap_or(0).next_multiple_of(BLOCK);
         let outbox_bytes = sizes.map(|s| s.1).max().unwrap_or(0).next_multiple_of(BLOCK);
+        let storages = Buffers::new(inbox_bytes, outbox_bytes);
         let place = |listeners| Place { listeners, mailbox: Arc::default(), tenure: Arc::default() };
         let shared = Shared {
             factory,
@@ -533,7 +546,8 @@ impl<D: Driver> Server<D> {
             open: AtomicUsize::new(0),
             inbox_bytes,
             outbox_bytes,
-            storages: Mutex::new(Buffers::new(inbox_bytes, outbox_bytes)),
+            meters: Mutex::new(vec![storages.meter()]),
+            storages: Mutex::new(storages),
             pools,
             threads: plan.threads,
             topology: plan.topology,
@@ -549,6 +563,13 @@ impl<D: Driver> Server<D> {
         };
         let (shared, commands) = (Arc::new(shared), channel());
         Ok(Server { shared, ports, acceptors, signals: plan.signals, pin: plan.pin, commands, driver: PhantomData })
+    }
+
+    /// Its lanes without its sockets and threads, to be served by hand: see [`Rehearsal`].
+    pub fn rehearse(self) -> Rehearsal {
+        self.shared.places().iter_mut().for_each(|place| place.listeners.clear());
+        let handle = self.handle();
+        Rehearsal::new(handle, self.shared, self.ports)
     }
 
     /// Where it listens, in the order of the builder's calls, with the true ports.
@@ -740,7 +761,7 @@ impl Shared {
         }
     }
 
-    fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         let counts = &self.counts;
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Summary {
@@ -782,6 +803,16 @@ impl Handle {
     /// It was asked to stop.
     pub fn is_stopping(&self) -> bool {
         self.shared.is_stopping()
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// Storages that connections hold now, to read into or to write from. None for connections that are idle.
+    pub fn storages(&self) -> usize {
+        self.shared.meters().iter().map(|meter| meter.load(Ordering::Relaxed)).sum()
     }
 
     /// What is measured, if [`Builder::probe`] said so.

@@ -127,6 +127,8 @@ pub struct Lane {
     /// What came while it was elsewhere.
     letters: Vec<Letter>,
     last: Option<Went>,
+    /// Since then something has left the outbox of its own.
+    room_made: bool,
     /// Something has happened that the last turn does not know of.
     news: bool,
     ended: bool,
@@ -166,6 +168,7 @@ impl Lane {
             peer,
             post,
             last: None,
+            room_made: false,
             news: true,
             ended: false,
             parked: false,
@@ -329,7 +332,7 @@ impl Lane {
         T: AsRef<[u8]> + AsMut<[u8]>,
     {
         if let Some(own) = &mut self.own {
-            outbox.carry(&mut own.outbox);
+            self.room_made |= outbox.carry(&mut own.outbox) > 0;
             if own.inbox.is_empty() && own.outbox.is_empty() && !own.outbox.finished() {
                 self.give_back();
             }
@@ -345,19 +348,24 @@ impl Lane {
         let ended = own.inbox.ended() && !std::mem::replace(&mut self.ended, own.inbox.ended());
         let due = self.deadline_here().is_some_and(|deadline| deadline <= now);
         let last = self.last.map(|went| (went.pause, went.held));
-        let on = matches!(last, None | Some((Pause::Room | Pause::Yield, _)) | Some((_, true)));
+        // What waits for room goes on once there is more of it; what waits for the peer's window has to be read for.
+        let on = match last {
+            None | Some((Pause::Yield, _)) => true,
+            Some((Pause::Room, _) | (_, true)) => self.room_made,
+            Some(_) => false,
+        };
         if !(carried || ended || due || on || std::mem::take(&mut self.news)) {
             self.own = Some(own);
             return self.next_of_last(outbox);
         }
-        self.news = false;
+        (self.news, self.room_made) = (false, false);
         match (pool, self.served.take()) {
             (Some(pool), Some(served)) => self.send_away(now, &pool, served, own),
             (None, Some(served)) => self.go_apart(now, served, own),
             (_, None) => return Next::Wait,
         }
         if let Some(own) = &mut self.own {
-            outbox.carry(&mut own.outbox);
+            self.room_made |= outbox.carry(&mut own.outbox) > 0;
         }
         self.next_of_last(outbox)
     }

@@ -127,8 +127,9 @@ impl Cipher {
                     let hello = self.tls.hello();
                     let sni = hello.and_then(|hello| hello.sni);
                     let chosen = self.port.choose_by(sni, &mut hello.into_iter().flat_map(|hello| hello.alpn));
-                    if let Some(chosen) = chosen {
-                        self.tls.choose(&chosen);
+                    match chosen {
+                        Some(chosen) => self.tls.choose(&chosen),
+                        None => self.fail(Violation::new(Rule::TlsServerName, 0)),
                     }
                 }
                 Ok(Opened::Closed { total }) => {

@@ -147,7 +147,7 @@ impl Served {
         }
         let went = self.rounds(now, inbox, outbox);
         if let Some(watch) = &mut self.crew.watch {
-            watch.turned(None);
+            watch.turned(self.connection.stages());
         }
         went
     }
@@ -301,8 +301,9 @@ impl Crew {
     fn event(&mut self, event: Event<'_>) -> bool {
         let event = match event {
             Event::Hello(hello) => {
-                if let Some(tls) = self.port.choose(&hello) {
-                    hello.choose(tls);
+                match self.port.choose(&hello) {
+                    Some(tls) => hello.choose(tls),
+                    None => hello.refuse(),
                 }
                 return true;
             }

@@ -164,9 +164,9 @@ fn nothing(before: &Snapshot, now: &Snapshot) -> Bottleneck {
     let all = now.threads.iter().map(|thread| (now.utilisation(before, thread), thread));
     let why = match all.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((busy, thread)) => {
-            format!("nothing is: the busiest thread, {}, works {} % of its time", thread.name(), percent(busy))
+            format!("the busiest thread, {}, works {} % of its time", thread.name(), percent(busy))
         }
-        None => "nothing is known to be".into(),
+        None => "no thread is known".into(),
     };
     Bottleneck { what: Culprit::None, stage: None, why }
 }
@@ -269,8 +269,8 @@ mod tests {
         let (before, now) = pair([20, 130]);
         let found = Bottleneck::between(&before, &now);
         assert_eq!((found.what.to_string().as_str(), found.stage), ("none", None));
-        assert_eq!(found.why, "nothing is: the busiest thread, worker 1, works 13 % of its time");
+        assert_eq!(found.why, "the busiest thread, worker 1, works 13 % of its time");
         let none = Bottleneck::between(&Snapshot::new(), &Snapshot::new());
-        assert_eq!(none.why, "nothing is known to be");
+        assert_eq!(none.why, "no thread is known");
     }
 }

@@ -23,7 +23,7 @@ pub enum Stage {
     Process,
     /// Bytes are given to sockets.
     Write,
-    /// What a turn takes beyond its stages. Where the machine's own clock is off: all that it does.
+    /// What a turn takes beyond its stages.
     Machine,
 }
 

@@ -87,14 +87,13 @@ fn begin(arrival: Arrival, worker: &Arc<Worker>, pool: &Arc<Pool<Arrival>>) {
 /// A thread: one connection after the other, with the same buffers.
 fn work(worker: &Worker, pool: &Pool<Arrival>) {
     let mut buffers = worker.shared.buffers();
-    let (mut inbox, mut outbox) = (buffers.inbox(), buffers.outbox());
     while let Some(arrival) = pool.next() {
         let own = worker.apart();
         let this = thread::current();
         own.mailbox.on_mail(move || this.unpark());
         let (lane, socket) = own.lane(Key::from_bits(0), arrival);
         let begun = own.shared.now();
-        let (inbox, outbox) = (Inbox::new(&mut inbox[..]), Outbox::new(&mut outbox[..]));
+        let (inbox, outbox) = (Inbox::new(buffers.inbox()), Outbox::new(buffers.outbox()));
         let mut drive = Drive {
             lane,
             socket,
@@ -108,6 +107,8 @@ fn work(worker: &Worker, pool: &Pool<Arrival>) {
             left: false,
         };
         let how = if drive.socket.set_nonblocking(false).is_ok() { drive.run() } else { How::Cut };
+        buffers.give_inbox(drive.inbox.into_store());
+        buffers.give_outbox(drive.outbox.into_store());
         drive.lane.over(how);
         pool.over(drive.left);
     }
@@ -116,8 +117,8 @@ fn work(worker: &Worker, pool: &Pool<Arrival>) {
 struct Drive<'a> {
     lane: Lane,
     socket: Socket,
-    inbox: Inbox<&'a mut [u8]>,
-    outbox: Outbox<&'a mut [u8]>,
+    inbox: Inbox<Vec<u8>>,
+    outbox: Outbox<Vec<u8>>,
     worker: &'a Worker,
     pool: &'a Pool<Arrival>,
     begun: Instant,

@@ -1,29 +1,22 @@
-//! HTTP/2 over real sockets: many exchanges on one connection, and what becomes of them when something ends. The client
-//! is a few lines of its own, so nothing has to be installed.
+//! HTTP/2 on a plain port: many exchanges on one connection, and what becomes of them when something ends. The client is a few lines of
+//! its own.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-mod support;
-
+use crate::h2::{Answer, Client, DATA, END, RST_STREAM, frame};
+use crate::server::{Layout, start};
+use crate::service::{Sum, pattern};
+use crate::site::roomy;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-use support::h2::{Answer, Client, DATA, END, RST_STREAM};
-use support::{Running, get, response, start};
 use vestibule::{Limit, Limits};
-use vestibule_std::Topology;
-
-fn client(server: &Running) -> Client<TcpStream> {
-    Client::new(server.connect())
-}
+use vestibule_driver::Driver;
 
 fn answer(status: u16, content: &[u8]) -> Answer {
     Answer { status, content: content.to_vec(), ended: true, reset: None }
 }
 
-#[test]
-fn hello_with_prior_knowledge_again_and_again() {
-    let server = start(|b| b);
-    let mut client = client(&server);
+pub fn hello_with_prior_knowledge_again_and_again<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let mut client = server.h2();
     for _ in 0..100 {
         assert_eq!(client.get("/hello"), answer(200, b"hello"));
     }
@@ -32,10 +25,9 @@ fn hello_with_prior_knowledge_again_and_again() {
     assert_eq!((summary.connections, summary.requests, summary.faults), (1, 100, 0));
 }
 
-#[test]
-fn a_hundred_streams_at_once() {
-    let server = start(|b| b);
-    let mut client = client(&server);
+pub fn a_hundred_streams_at_once<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let mut client = server.h2();
     for round in 0..20 {
         let all: Vec<_> = (0..100).map(|n| client.request("GET", &format!("/{round}/{n}"))).collect();
         for (n, number) in all.into_iter().enumerate() {
@@ -45,10 +37,9 @@ fn a_hundred_streams_at_once() {
 }
 
 /// Streams that wait for their bodies hold up nobody.
-#[test]
-fn exchanges_mix_and_each_keeps_its_own_state() {
-    let server = start(|b| b);
-    let mut client = client(&server);
+pub fn exchanges_mix_and_each_keeps_its_own_state<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let mut client = server.h2();
     let echoes: Vec<_> = (0..30).map(|_| client.request("POST", "/echo")).collect();
     for piece in 0..10 {
         for (n, &number) in echoes.iter().enumerate() {
@@ -63,11 +54,10 @@ fn exchanges_mix_and_each_keeps_its_own_state() {
     assert_eq!(server.incidents(), [""; 0]);
 }
 
-#[test]
-fn three_megabytes_go_in_and_come_back_beside_small_answers() {
-    let server = start(|b| b.limits(Limits::DEFAULT.with(Limit::BodyBytes, 1 << 24).unwrap()));
-    let mut client = client(&server);
-    let body: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
+pub fn three_megabytes_go_in_and_come_back_beside_small_answers<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b.limits(roomy()));
+    let mut client = server.h2();
+    let body = pattern(3_000_000);
     let echo = client.request("POST", "/echo");
     for (i, piece) in body.chunks(100_000).enumerate() {
         client.content(echo, piece, (i + 1) * 100_000 == body.len());
@@ -78,10 +68,9 @@ fn three_megabytes_go_in_and_come_back_beside_small_answers() {
     assert_eq!(server.incidents(), [""; 0]);
 }
 
-#[test]
-fn an_exchange_without_an_answer_gets_500_and_the_others_go_on() {
-    let server = start(|b| b);
-    let mut client = client(&server);
+pub fn an_exchange_without_an_answer_gets_500_and_the_others_go_on<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let mut client = server.h2();
     let echo = client.request("POST", "/echo");
     assert_eq!(client.get("/silence"), answer(500, b""));
     let silence = client.request("POST", "/silence");
@@ -95,10 +84,9 @@ fn an_exchange_without_an_answer_gets_500_and_the_others_go_on() {
 }
 
 /// What a service never does, nobody waits for: neither the client, nor a connection that is to end.
-#[test]
-fn no_mistake_of_a_service_hangs_a_stream_or_its_connection() {
-    let server = start(|b| b);
-    let mut client = client(&server);
+pub fn no_mistake_of_a_service_hangs_a_stream_or_its_connection<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let mut client = server.h2();
     let echo = client.request("POST", "/echo");
     client.mute = true; // so that it may still send requests after the first GOAWAY
     let mut told = 0;
@@ -145,10 +133,9 @@ const MISTAKES: [(&str, Mistake); 11] = [
     }),
 ];
 
-#[test]
-fn nor_do_those_that_no_other_event_would_show() {
-    let server = start(|b| b.limits(Limits::DEFAULT.with(Limit::StreamWindowBytes, 1 << 18).unwrap()));
-    let mut client = client(&server);
+pub fn nor_do_those_that_no_other_event_would_show<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b.limits(Limits::DEFAULT.with(Limit::StreamWindowBytes, 1 << 18).unwrap()));
+    let mut client = server.h2();
     client.get("/hello"); // and its SETTINGS: the window is open wider than what a service can hold
     let connect = client.connect("/silence");
     assert_eq!(client.answer(connect).status, 500);
@@ -165,12 +152,11 @@ fn posted(client: &mut Client<TcpStream>, path: &str, body: &[u8], ends: bool) -
 
 /// DRV-04: the exchange at hand and those that were not answered get 500, one that was begun is reset, and no other
 /// connection hears of it.
-#[test]
-fn a_panic_refuses_what_is_left_of_its_connection_alone() {
-    let server = start(|b| b);
-    let mut sibling = client(&server);
+pub fn a_panic_refuses_what_is_left_of_its_connection_alone<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let mut sibling = server.h2();
     let theirs = sibling.request("POST", "/echo");
-    let mut client = client(&server);
+    let mut client = server.h2();
     let begun = client.request("POST", "/echo");
     let waiting = client.request("POST", "/discard");
     client.content(waiting, b"some of it", false);
@@ -191,49 +177,11 @@ fn a_panic_refuses_what_is_left_of_its_connection_alone() {
     assert_eq!(server.stop().panics, 1);
 }
 
-/// One worker: who keeps it with HTTP/2, idle or busy, leaves in favour of those who wait, and every stream is
-/// answered.
-#[test]
-fn a_kept_connection_makes_room_for_those_who_wait() {
-    let server = start(|b| b.topology(Topology::Threads).threads(1));
-    let mut idle = client(&server);
-    assert_eq!(idle.get("/hello").content, b"hello");
-    let mut busy = client(&server);
-    let first = busy.request("GET", "/hello");
-    idle.rest();
-    assert_eq!(idle.goaways.last(), Some(&(1, 0)), "the idle one left with NO_ERROR");
-    drop(idle);
-    assert_eq!(busy.answer(first).content, b"hello");
-
-    let mut waiting = server.connect();
-    std::io::Write::write_all(&mut waiting, get("/hello").as_bytes()).unwrap();
-    let begun = Instant::now();
-    let mut asked = Vec::new();
-    while busy.goaways.is_empty() && begun.elapsed() < Duration::from_secs(10) {
-        for _ in 0..50 {
-            asked.push(busy.request("GET", "/hello"));
-        }
-        for number in asked.iter().rev().take(50) {
-            busy.answer(*number);
-        }
-    }
-    assert!(!busy.goaways.is_empty(), "even a busy one is told to go");
-    busy.rest();
-    let (last, code) = *busy.goaways.last().unwrap();
-    assert_eq!(code, 0);
-    for number in asked {
-        assert_eq!(busy.answers[&number].ended, number <= last, "{number} of {last}");
-    }
-    drop(busy);
-    assert_eq!(response(&mut waiting).1, b"hello");
-}
-
-#[test]
-fn a_shutdown_says_goaway_twice_and_answers_what_is_in_flight() {
-    let server = start(|b| b);
-    let mut idle = client(&server);
+pub fn a_shutdown_says_goaway_twice_and_answers_what_is_in_flight<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let mut idle = server.h2();
     idle.get("/hello");
-    let mut client = client(&server);
+    let mut client = server.h2();
     let echo = client.request("POST", "/echo");
     client.content(echo, b"hello", false);
     let other = client.request("POST", "/echo");
@@ -260,10 +208,9 @@ fn a_shutdown_says_goaway_twice_and_answers_what_is_in_flight() {
     assert_eq!((summary.connections, summary.requests, summary.cut, summary.faults), (2, 3, 0, 0));
 }
 
-#[test]
-fn a_shutdown_cuts_off_streams_that_outlast_its_grace() {
-    let server = start(|b| b.shutdown_grace(Duration::from_millis(300)));
-    let mut client = client(&server);
+pub fn a_shutdown_cuts_off_streams_that_outlast_its_grace<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b.shutdown_grace(Duration::from_millis(300)));
+    let mut client = server.h2();
     let echo = client.request("POST", "/echo");
     client.content(echo, b"hello", false);
     while client.answers[&echo].content.is_empty() {
@@ -275,10 +222,9 @@ fn a_shutdown_cuts_off_streams_that_outlast_its_grace() {
 }
 
 /// What the peer breaks is told once, and only its own connection pays for it.
-#[test]
-fn a_broken_rule_ends_the_connection_with_its_code() {
-    let server = start(|b| b);
-    let mut client = client(&server);
+pub fn a_broken_rule_ends_the_connection_with_its_code<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let mut client = server.h2();
     client.get("/hello");
     client.send(DATA, END, 7, b"on a stream that was never opened");
     client.rest();
@@ -287,11 +233,10 @@ fn a_broken_rule_ends_the_connection_with_its_code() {
 }
 
 /// A reader that gives no window is given up; what it asked for beside goes on until then.
-#[test]
-fn an_endless_answer_ends_with_its_reader() {
+pub fn an_endless_answer_ends_with_its_reader<D: Driver>(layout: Layout<D>) {
     let limits = Limits::DEFAULT.with(Limit::StallMs, 300).unwrap();
-    let server = start(|b| b.limits(limits));
-    let mut client = client(&server);
+    let server = start(layout, |b| b.limits(limits));
+    let mut client = server.h2();
     let endless = client.request("GET", "/endless");
     // It takes all that comes on the connection, and gives nothing back on that stream.
     let begun = Instant::now();
@@ -307,4 +252,75 @@ fn an_endless_answer_ends_with_its_reader() {
     assert!(hellos > 5);
     drop(client);
     assert_eq!(server.stop().faults, 0, "a stream's fault is no connection's");
+}
+
+pub fn answers_of_all_kinds_come_on_streams_of_one_connection<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b.limits(roomy()));
+    let mut client = server.h2();
+    let paths = ["/later/30", "/outlet/250000", "/hello", "/bytes/300000", "/later/0", "/dropped", "/cut"];
+    let all: Vec<_> = paths.iter().map(|path| client.request("GET", path)).collect();
+    let upload = client.request("POST", "/upload");
+    let body = pattern(500_000);
+    client.content(upload, &body, true);
+    let job = client.request("POST", "/job");
+    client.content(job, &pattern(100_000), true);
+    let expected = [&b"/later/30"[..], &pattern(250_000), b"hello", &pattern(300_000), b"/later/0"];
+    for (&number, content) in all.iter().zip(expected) {
+        assert!(client.answer(number) == answer(200, content), "{number}");
+    }
+    assert_eq!(client.answer(all[5]), answer(500, b""));
+    let cut = client.answer(all[6]);
+    assert!(cut.status == 200 && cut.reset.is_some() && !cut.ended, "{cut:?}");
+    let expected = format!("500000 {:x}", Sum::of(&body).0);
+    assert_eq!(client.answer(upload), answer(200, expected.as_bytes()));
+    assert_eq!(client.answer(job), answer(200, b"100000 bytes"));
+    assert_eq!(server.incidents(), [""; 0]);
+}
+
+/// DRV-06: whoever has asked and says no more is answered all the same.
+pub fn a_client_that_half_closes_gets_its_answers_on_all_streams<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let mut client = server.h2();
+    let all = ["/hello", "/later/50", "/bytes/30000", "/outlet/30000"].map(|path| client.request("GET", path));
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    for number in all {
+        let got = client.answer(number);
+        assert!((got.status, got.ended) == (200, true), "{number}: {} {:?}", got.status, got.reset);
+    }
+    client.rest();
+    drop(client);
+    server.settle();
+}
+
+/// DRV-06.
+pub fn half_a_close_at_every_offset_of_streams<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let mut all = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    all.extend(frame(crate::h2::SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]));
+    all.extend(frame(crate::h2::HEADERS, 4, 1, &crate::h2::head("POST", "/echo")));
+    all.extend(frame(DATA, END, 1, b"hello"));
+    for cut in 1..=all.len() {
+        let mut client = server.client();
+        client.send(&all[..cut]);
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let rest = client.rest();
+        assert_eq!(rest.windows(5).any(|window| window == b"hello"), cut == all.len(), "{cut}");
+    }
+    server.settle();
+}
+
+pub fn a_reset_connection_takes_all_its_streams_along<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    for _ in 0..10 {
+        let mut client = server.h2();
+        for path in ["/endless", "/outlet/10000000", "/later/20", "/bytes/10000000"] {
+            client.request("GET", path);
+        }
+        let echo = client.request("POST", "/echo");
+        client.content(echo, b"hello", false);
+        assert!(client.step());
+        crate::http1::reset(client.stream);
+    }
+    server.settle();
+    assert_eq!(server.incidents(), [""; 0]);
 }

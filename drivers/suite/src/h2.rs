@@ -202,12 +202,15 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
-/// The status, where it stands in the static table (RFC 7541 appendix A). A change of the dynamic table's size comes
-/// before it.
+/// The status, where it stands in the static table (RFC 7541 appendix A), or as a literal of its name there. A change of the dynamic
+/// table's size comes before it.
 fn status(block: &[u8]) -> u16 {
-    let first = block.iter().find(|b| **b & 0xe0 != 0x20).unwrap();
-    match first {
-        0x88..=0x8e => [200, 204, 206, 304, 400, 404, 500][usize::from(first - 0x88)],
-        _ => 1,
+    let at = block.iter().position(|b| *b & 0xe0 != 0x20).unwrap();
+    match block[at..] {
+        [first @ 0x88..=0x8e, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(first - 0x88)],
+        [0x08..=0x0e | 0x18..=0x1e | 0x48..=0x4e, 3, a, b, c, ..] => {
+            [a, b, c].iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'))
+        }
+        _ => panic!("no status in {block:x?}"),
     }
 }
