@@ -1,6 +1,6 @@
 //! The first steps of a connection: whom a proxy speaks for, which version of HTTP is spoken, and whether there is anybody to serve it.
 
-use crate::accept::proxy::{Found, Item, Packed, Receiver};
+use crate::accept::proxy::{Found, Item, Receiver};
 #[cfg(feature = "alloc")]
 use crate::accept::sniff::{self, Spoken};
 use crate::base::{Limits, Rule, Violation};
@@ -19,7 +19,7 @@ impl Turn<'_> {
         Some(match item {
             Err(violation) => self.refuse_source(violation),
             Ok(Item::Header(found)) => {
-                (self.core.proxy, self.core.source) = (None, Packed::new(found.endpoints));
+                (self.core.proxy, self.core.source) = (None, found.endpoints);
                 self.inbox.uncover(found.len as usize);
                 self.inbox.lend(found.len as usize);
                 Step::Event(Raw::Proxied)

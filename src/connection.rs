@@ -101,7 +101,7 @@ pub(crate) struct Core {
     /// Reads the PROXY header, as long as it has not come.
     pub(crate) proxy: Option<crate::accept::proxy::Receiver>,
     /// Whom it speaks for.
-    pub(crate) source: crate::accept::proxy::Packed,
+    pub(crate) source: Option<crate::accept::proxy::Endpoints>,
     /// Nobody is there to serve it.
     pub(crate) overloaded: bool,
     /// Of responses that are coded, if any are to be.
@@ -149,7 +149,7 @@ impl<C: Deref<Target = Config>> Connection<C> {
 
     /// A connection that was accepted `now` and whose TLS ended elsewhere: plaintext goes in and comes out, requests carry `session`,
     /// and its ALPN alone says which version of HTTP is spoken (without one, HTTP/1.1). Whatever TLS the configuration names is
-    /// not used. Who makes the session answers for it.
+    /// not used. Who makes the session answers for it, and has read the PROXY header, if one is required: [`Connection::with_source`].
     ///
     /// What it holds counts in [`Connection::retained_bytes`], on top of [`Config::machine_bound_bytes`].
     ///
@@ -167,15 +167,22 @@ impl<C: Deref<Target = Config>> Connection<C> {
         connection
     }
 
-    /// A connection that was accepted `now` only to be told that there are too many (RFC 9110 §15.6.4). No handler hears of a request:
-    /// the first one of HTTP/1.1 is answered 503 with `Retry-After` and `Connection: close`, HTTP/2 gets GOAWAY with ENHANCE_YOUR_CALM.
-    /// A PROXY header and a TLS handshake come first, within their usual time; then whoever has not said within `overload_ms` what it wants is
-    /// left. The one event is `Fault` with [`Rule::Overloaded`](crate::Rule::Overloaded), if there was somebody to tell.
-    pub fn overloaded(config: C, now: Instant) -> Connection<C> {
-        let mut connection = Connection::new(config, now);
-        connection.core.overloaded = true;
-        connection.core.pace.hurried = true;
-        connection
+    /// The connection was accepted only to be told that there are too many (RFC 9110 §15.6.4); to be said before its first turn. No handler hears of a
+    /// request: the first one of HTTP/1.1 is answered 503 with `Retry-After` and `Connection: close`, HTTP/2 gets GOAWAY with ENHANCE_YOUR_CALM.
+    /// A PROXY header and a TLS handshake come first, within their usual time; whoever then does not say within `overload_ms` what it wants is
+    /// left. The one event of interest is `Fault` with [`Rule::Overloaded`](crate::Rule::Overloaded), if there was somebody to tell.
+    pub fn overloaded(mut self) -> Connection<C> {
+        self.core.overloaded = true;
+        self.core.pace.hurried = true;
+        self
+    }
+
+    /// Whoever has read the PROXY header itself, with [`accept::proxy::Receiver`](crate::accept::proxy::Receiver), says here what was in it;
+    /// to be said before the first turn. None is waited for then.
+    pub fn with_source(mut self, source: Option<crate::accept::proxy::Endpoints>) -> Connection<C> {
+        self.core.proxy = None;
+        self.core.source = source;
+        self
     }
 
     /// One go along the road. Events come from [`Turn::next`] until it has no more; [`Turn::finish`] says why. Output becomes
@@ -233,7 +240,7 @@ impl<C: Deref<Target = Config>> Connection<C> {
     /// The ends of the connection that a proxy forwards ([`Config::with_proxy_header`]), once its header has come. `None` then: the
     /// proxy speaks for itself, does not know, or forwards what has no TCP addresses; the socket's own count.
     pub fn source(&self) -> Option<crate::accept::proxy::Endpoints> {
-        self.core.source.endpoints()
+        self.core.source
     }
 
     /// What protects it, once a TLS handshake is over, here or elsewhere.
@@ -252,12 +259,12 @@ impl<C: Deref<Target = Config>> Connection<C> {
         let coders = self.core.coders.as_ref().map_or(0, crate::coded::Coders::retained_bytes);
         #[cfg(not(feature = "alloc"))]
         let coders = 0;
+        let stages = if cfg!(feature = "alloc") && self.core.stages.is_some() { size_of::<Stages>() } else { 0 };
         #[cfg(feature = "alloc")]
         let tls = match &self.core.given {
             Some(given) => size_of::<crate::OwnedSession>() + given.retained_bytes(),
             None => tls,
         };
-        let stages = if cfg!(feature = "alloc") && self.core.stages.is_some() { size_of::<Stages>() } else { 0 };
         stages + STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes() + coders
     }
 
@@ -305,7 +312,7 @@ impl Core {
             exchanges: Exchanges::H1(One::default()),
             delivery: Delivery::default(),
             proxy: config.has_proxy_header().then(crate::accept::proxy::Receiver::new),
-            source: crate::accept::proxy::Packed::NONE,
+            source: None,
             overloaded: false,
             #[cfg(feature = "alloc")]
             coders: crate::coded::Coders::of(config),
@@ -346,6 +353,14 @@ impl Core {
         None
     }
 
+    /// It cannot live on: its TLS keys are nearly used up, and have no successors (RFC 5246 §6.1).
+    pub(crate) fn is_worn(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(crate::decrypt::Tls::is_worn);
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// This connection is not for requests with this authority (RFC 9110 §7.4).
     #[cfg(feature = "alloc")]
     pub(crate) fn is_misdirected(&self, authority: &[u8]) -> bool {
@@ -359,6 +374,7 @@ impl Core {
     #[cfg(feature = "alloc")]
     fn protect(&mut self, session: crate::OwnedSession) {
         self.given = Some(alloc::boxed::Box::new(session));
+        self.proxy = None; // it stood in front of TLS
         #[cfg(feature = "tls")]
         {
             self.tls = None;

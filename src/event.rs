@@ -86,7 +86,7 @@ pub struct Request<'a> {
     /// How the connection is protected; `None` on a plain one.
     pub tls: Option<Session<'a>>,
     /// The ends of the connection that a proxy forwards, if it was asked and has said so.
-    pub source: Option<crate::accept::proxy::Endpoints>,
+    pub source: Option<&'a crate::accept::proxy::Endpoints>,
     /// The handle that answers it.
     pub reply: Reply<'a>,
 }

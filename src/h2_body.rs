@@ -20,6 +20,7 @@ use crate::parse::h2::{Sending, Stream, is_unwanted};
 use crate::parse::{Expect, MANUAL_WINDOW};
 use crate::stages;
 use crate::turn::{Step, Turn};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// What one decoder is counted as, at least: a 32 KiB window and the inflater's tables.
@@ -141,7 +142,7 @@ impl H2 {
         let (pool, others) = (limits.get(Limit::DecoderPoolBytes), self.decoder_bytes - intake.decoder_bytes);
         // Once half of the pool is in use, nothing is kept in it for later.
         self.spare_decoder = self.spare_decoder.take().filter(|_| others + intake.decoder_bytes <= pool / 2);
-        let spare = self.spare_decoder.as_ref().map_or(0, Decoder::retained_bytes);
+        let spare = self.spare_decoder.as_ref().map_or(0, |decoder| decoder.retained_bytes());
         let budget = usize::try_from(pool.saturating_sub(others)).unwrap_or(usize::MAX);
         decoder.set_budget(budget.saturating_sub(spare));
         let kept = intake.kept.get(intake.at..intake.at.saturating_add(len)).unwrap_or_default();
@@ -189,12 +190,12 @@ impl Turn<'_> {
                     decoder.reset(intake.delivery.coding);
                     Ok(())
                 }
-                none => Decoder::new(intake.delivery.coding).map(|decoder| *none = Some(decoder)),
+                none => Decoder::new(intake.delivery.coding).map(|decoder| *none = Some(Box::new(decoder))),
             };
             if let Err(violation) = made {
                 return Some(self.refuse(number, violation));
             }
-            intake.decoder_bytes = intake.delivery.decoder.as_ref().map_or(0, counted);
+            intake.decoder_bytes = intake.delivery.decoder.as_deref().map_or(0, counted);
             h2.decoder_bytes += intake.decoder_bytes;
             h2.decoders += 1;
         }

@@ -2,6 +2,7 @@
 
 use crate::base::{Instant, Limit, Rule, Violation};
 use crate::connection::{Core, End, Engine};
+use crate::decode::coding::Decoder;
 use crate::event::Raw;
 use crate::h2_body::SPARE;
 use crate::h2_road::{H2, Intake};
@@ -256,7 +257,12 @@ pub(crate) fn arm(streams: &mut Streams, limits: &crate::Limits) {
 /// streams, tables, parked answers.
 pub(crate) fn bound_bytes(limits: &crate::Limits) -> usize {
     let streams = limits.size(Limit::ConcurrentStreams) + 1;
-    let stream = size_of::<Stream>() + size_of::<Intake>() + 16 + 1_024 + 2 * limits.size(Limit::TrailerBytes);
+    let stream = size_of::<Stream>()
+        + size_of::<Intake>()
+        + size_of::<Decoder>()
+        + 16
+        + 1_024
+        + 2 * limits.size(Limit::TrailerBytes);
     let kept = limits.size(Limit::ConnectionWindowBytes);
     let gathers = streams * limits.size(Limit::GatherBytes).min(4_096); // each of them grows by 4 KiB at least
     let heads = 4 * limits.size(Limit::HeaderBlockBytes) + 2 * limits.size(Limit::FieldSectionBytes);

@@ -7,7 +7,7 @@
 use crate::base::{Instant, Limit, Rule, Violation};
 use crate::connection::{Core, Engine};
 use crate::decode::coding::{ACCEPT, Coding, Decoder};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, held};
 use crate::event::{Fields, Lent, Raw};
 use crate::h2_close::{Goodbye, arm, watch_stall};
 use crate::parse::h2::{
@@ -44,7 +44,7 @@ pub(crate) struct H2 {
     pub(crate) decoders: u64,
     /// What they count in their pool.
     pub(crate) decoder_bytes: u64,
-    pub(crate) spare_decoder: Option<Decoder>,
+    pub(crate) spare_decoder: Option<Box<Decoder>>,
     pub(crate) spare: Vec<u8>,
     pub(crate) goodbye: Goodbye,
     pub(crate) idle: bool,
@@ -109,7 +109,7 @@ impl H2 {
             + self.receiver.retained_bytes()
             + self.intakes.capacity() * size_of::<Intake>()
             + self.intakes.iter().map(Intake::retained_bytes).sum::<usize>()
-            + self.spare_decoder.as_ref().map_or(0, Decoder::retained_bytes)
+            + self.spare_decoder.as_deref().map_or(0, held)
             + self.spare.capacity()
             + self.queue.capacity() * size_of::<u16>()
     }
@@ -295,6 +295,7 @@ impl Turn<'_> {
                 None => self.core.h2()?.0.dequeue(),
             }
         }
+        self.core.draining |= self.core.is_worn();
         if let Some(step) = self.say_goodbye_h2() {
             return Some(step);
         }

@@ -82,9 +82,9 @@ impl Turn<'_> {
                 let tls = tls.as_ref().and_then(crate::connection::session);
                 #[cfg(not(feature = "tls"))]
                 let tls = None;
+                let source = source.as_ref();
                 #[cfg(feature = "alloc")]
                 let tls = given.as_ref().map(|given| given.lend()).or(tls);
-                let source = source.endpoints();
                 Event::Request(Request { head, has_body, tls, source, reply: reply(id, exchanges) })
             }
             Raw::Body { id, bytes: lent, whole, last } => {

@@ -245,10 +245,6 @@ impl<'t> Turn<'t> {
         if self.handshaking() {
             return self.more(1);
         }
-        #[cfg(feature = "tls")]
-        if self.core.tls.as_ref().is_some_and(Tls::is_worn) {
-            self.core.draining = true; // its keys have no successors (RFC 5246 §6.1)
-        }
         #[cfg(feature = "alloc")]
         if !self.core.settled
             && let Some(step) = self.settle()
@@ -547,14 +543,47 @@ impl<'t> Turn<'t> {
     /// Seals what is open and puts TLS's own records behind it. False if there is no room for them yet.
     fn flush_tls(&mut self) -> bool {
         #[cfg(feature = "tls")]
-        if let Some(tls) = &mut self.core.tls
-            && tls.pending() > 0
-            && seal(&mut self.outbox, tls, &mut self.core.stages)
-        {
-            self.outbox.put_raw(|room| tls.flush(room));
-            return tls.pending() == 0;
+        if self.core.tls.as_ref().is_some_and(|tls| tls.pending() > 0) {
+            self.seal();
+            return self.core.tls.as_ref().is_none_or(|tls| tls.pending() == 0);
         }
         true
+    }
+
+    /// What is open becomes records, and TLS's own follow. What cannot be sealed is lost, and the connection with it.
+    #[cfg(feature = "tls")]
+    fn seal(&mut self) {
+        let Core { tls, stages, .. } = &mut *self.core;
+        let Some(tls) = tls else { return };
+        let (since, mut bytes, mut count) = (stages::start(stages), 0, 0);
+        let mut sealed = Ok(());
+        let all = self.outbox.seal(|record, len| match tls.seal(record, len) {
+            Ok(n) => {
+                (bytes, count) = (bytes + n as u64, count + 1);
+                Some(n)
+            }
+            Err(violation) => {
+                sealed = Err(violation);
+                None
+            }
+        });
+        if count > 0 {
+            stages::stop(stages, stages::decrypt, since, (bytes, count));
+        }
+        if all {
+            sealed = Ok(());
+        } else if sealed.is_ok() {
+            sealed = Err(Violation::new(Rule::TlsInternal, self.core.offset));
+        }
+        if let Err(violation) = sealed {
+            tls.fail(violation);
+        }
+        if tls.pending() > 0 {
+            self.outbox.put_raw(|room| tls.flush(room));
+        }
+        if let Err(violation) = sealed {
+            self.core.fail(violation);
+        }
     }
 
     /// Consumes the first `n` plaintext bytes.
@@ -575,15 +604,9 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.inbox.release();
         #[cfg(feature = "tls")]
-        match &mut self.core.tls {
-            Some(tls) => {
-                if seal(&mut self.outbox, tls, &mut self.core.stages) && tls.pending() > 0 {
-                    self.outbox.put_raw(|room| tls.flush(room));
-                }
-            }
-            None => {
-                self.outbox.seal(|_, _| None);
-            }
+        match self.core.tls.is_some() {
+            true => self.seal(),
+            false => _ = self.outbox.seal(|_, _| None),
         }
         #[cfg(not(feature = "tls"))]
         self.outbox.seal(|_, _| None);
@@ -607,18 +630,4 @@ impl Drop for Turn<'_> {
 fn sealing(tls: &Tls) -> crate::read::Sealing {
     let (header, trailer) = (tls.header() as u32, tls.trailer() as u32);
     crate::read::Sealing { header, trailer, fragment: Tls::FRAGMENT as u32 }
-}
-
-#[cfg(feature = "tls")]
-fn seal(outbox: &mut OutboxMut<'_>, tls: &mut Tls, stages: &mut stages::Kept) -> bool {
-    let (since, mut bytes, mut count) = (stages::start(stages), 0, 0);
-    let good = outbox.seal(|record, len| {
-        let sealed = tls.seal(record, len).ok()?;
-        (bytes, count) = (bytes + sealed as u64, count + 1);
-        Some(sealed)
-    });
-    if count > 0 {
-        stages::stop(stages, stages::decrypt, since, (bytes, count));
-    }
-    good
 }

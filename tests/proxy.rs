@@ -9,7 +9,7 @@ mod site;
 use site::{Client, site_for};
 use std::sync::Arc;
 use vestibule::accept::proxy::Endpoints;
-use vestibule::{Config, Connection, End, Event, Inbox, Instant, Limits, Outbox, Pause, Rule};
+use vestibule::{Config, Connection, End, Event, Inbox, Instant, Limits, Outbox, OwnedSession, Pause, Rule};
 
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n";
 const REQUEST: &[u8] = b"GET /who HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -48,7 +48,7 @@ impl Server {
     }
 
     fn busy(config: Config) -> Server {
-        Server::new(Connection::overloaded(Arc::new(config), Instant::ZERO))
+        Server::new(Connection::new(Arc::new(config), Instant::ZERO).overloaded())
     }
 
     /// One turn; what it sent.
@@ -244,6 +244,21 @@ fn an_end_inside_a_header_is_a_fault_and_one_in_front_of_it_is_none() {
     drained.connection.drain();
     drained.turn(Instant::ZERO);
     assert_eq!((drained.pause, drained.connection.end()), (Pause::Closed, Some(End::Ours)));
+}
+
+#[test]
+fn whoever_reads_the_header_itself_says_what_was_in_it() {
+    let connection = Connection::new(Arc::new(plain()), Instant::ZERO).with_source(Some(ends()));
+    let mut server = Server::new(connection);
+    assert!(server.take(REQUEST, 1, Instant::ZERO).ends_with(b"192.0.2.1:56324"));
+    assert_eq!(server.heard, ["request /who"]);
+
+    // TLS ended elsewhere, and the header stood in front of it.
+    let session = OwnedSession::new("TLSv1.3", "TLS13_AES_128_GCM_SHA256");
+    let connection = Connection::protected(Arc::new(plain()), Instant::ZERO, session);
+    let mut server = Server::new(connection);
+    server.take(REQUEST, 1, Instant::ZERO);
+    assert_eq!((server.heard.as_slice(), server.connection.source()), (&["request /who".to_string()][..], None));
 }
 
 // ---- too many connections (DRV-02) ----

@@ -239,42 +239,6 @@ impl Found {
     }
 }
 
-/// Endpoints as version 2 writes them: what a connection keeps takes half the room.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Packed {
-    block: [u8; 36],
-    len: u8,
-}
-
-impl Packed {
-    pub(crate) const NONE: Packed = Packed { block: [0; 36], len: 0 };
-
-    pub(crate) fn new(endpoints: Option<Endpoints>) -> Packed {
-        let mut packed = Packed::NONE;
-        let Some(Endpoints { source, destination }) = endpoints else { return packed };
-        let mut put = |bytes: &[u8]| {
-            let from = usize::from(packed.len);
-            if let Some(place) = packed.block.get_mut(from..from + bytes.len()) {
-                place.copy_from_slice(bytes);
-                packed.len += bytes.len() as u8;
-            }
-        };
-        for address in [source.ip(), destination.ip()] {
-            match address {
-                IpAddr::V4(address) => put(&address.octets()),
-                IpAddr::V6(address) => put(&address.octets()),
-            }
-        }
-        put(&source.port().to_be_bytes());
-        put(&destination.port().to_be_bytes());
-        packed
-    }
-
-    pub(crate) fn endpoints(&self) -> Option<Endpoints> {
-        binary_endpoints(self.block.get(..usize::from(self.len))?)
-    }
-}
-
 /// A complete header where it lies: what the proxy says about the connection that it forwards. It is worth as much as the proxy is.
 #[derive(Copy, Clone)]
 pub struct Header<'a> {

@@ -19,7 +19,10 @@ use core::cmp::Ordering;
 /// assert!(Names::all().without(["admin.example.com"]).serve("anything.else"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
+pub struct Names(Arc<Parts>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parts {
     own: List,
     /// Names of other configurations.
     others: List,
@@ -30,33 +33,35 @@ pub struct Names {
 /// Lower-case names, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct List {
-    exact: Arc<[Box<str>]>,
+    exact: Box<[Box<str>]>,
     /// What stands behind `*.`.
-    wild: Arc<[Box<str>]>,
+    wild: Box<[Box<str>]>,
 }
 
 impl Names {
     /// These names alone.
     pub fn of<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Names {
-        Names { own: List::of(names), others: List::default(), all: false }
+        Names(Arc::new(Parts { own: List::of(names), others: List::default(), all: false }))
     }
 
     /// Every name, and requests that name none: of a configuration that others fall back to.
     pub fn all() -> Names {
-        Names { own: List::default(), others: List::default(), all: true }
+        Names(Arc::new(Parts { own: List::default(), others: List::default(), all: true }))
     }
 
     /// The same, but for what other configurations answer for.
     pub fn without<N: AsRef<str>>(self, others: impl IntoIterator<Item = N>) -> Names {
-        Names { others: List::of(others), ..self }
+        let mut parts = Arc::unwrap_or_clone(self.0);
+        parts.others = List::of(others);
+        Names(Arc::new(parts))
     }
 
     /// Whether a request with this authority (host, and perhaps a port) is for this configuration.
     pub fn serve(&self, authority: &str) -> bool {
-        let host = host_of(authority);
-        let (own, others) = (self.own.fits(host), self.others.fits(host));
+        let (host, parts) = (host_of(authority), &*self.0);
+        let (own, others) = (parts.own.fits(host), parts.others.fits(host));
         match own {
-            Fit::None => self.all && others == Fit::None,
+            Fit::None => parts.all && others == Fit::None,
             own => own >= others,
         }
     }

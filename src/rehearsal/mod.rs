@@ -157,7 +157,7 @@ impl Stage {
         Stage {
             connection: match rehearsal.overloaded {
                 false => Connection::new(rehearsal.config.clone(), Instant::ZERO),
-                true => Connection::overloaded(rehearsal.config.clone(), Instant::ZERO),
+                true => Connection::new(rehearsal.config.clone(), Instant::ZERO).overloaded(),
             },
             inbox: Inbox::new(vec![0; rehearsal.inbox_bytes]),
             outbox: Outbox::new(vec![0; rehearsal.outbox_bytes]),

@@ -183,6 +183,74 @@ fn a_client_hello_may_be_refused() {
     }
 }
 
+/// The same server whose cipher may seal this many records.
+fn short_lived(limit: u64) -> (TlsConfig, Arc<ClientConfig>) {
+    use rustls::crypto::{CipherSuiteCommon, CryptoProvider, aws_lc_rs};
+    use rustls::{SupportedCipherSuite, Tls12CipherSuite};
+    let (server, client, _) = pair(OLD, "http/1.1", false);
+    let provider = server.crypto_provider();
+    let suites = provider.cipher_suites.iter().filter_map(|suite| match suite {
+        SupportedCipherSuite::Tls12(suite) if suite.common.suite.as_str()?.contains("AES_128_GCM") => {
+            let CipherSuiteCommon { suite: name, hash_provider, .. } = suite.common;
+            let common = CipherSuiteCommon { suite: name, hash_provider, confidentiality_limit: limit };
+            let Tls12CipherSuite { prf_provider, kx, sign, aead_alg, .. } = **suite;
+            let bent = Tls12CipherSuite { common, prf_provider, kx, sign, aead_alg };
+            Some(SupportedCipherSuite::Tls12(Box::leak(Box::new(bent))))
+        }
+        SupportedCipherSuite::Tls12(_) => None,
+        other => Some(*other),
+    });
+    let cipher_suites = suites.collect();
+    let provider = CryptoProvider { cipher_suites, ..aws_lc_rs::default_provider() };
+    let mut bent = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(server.cert_resolver.clone());
+    bent.alpn_protocols.clone_from(&server.alpn_protocols);
+    (TlsConfig::new(bent), client)
+}
+
+#[test]
+fn keys_of_tls_1_2_that_wear_out_end_the_connection_and_never_a_response_by_halves() {
+    let (tls, client) = short_lived(40);
+    let (mut one, mut server) = (connect(&client), Server::new(tls.clone()));
+    let mut closes = None;
+    for n in 0..40 {
+        one.writer().write_all(&get("a")).unwrap();
+        let answer = String::from_utf8(converse(&mut one, &mut server, 1000)).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{n}");
+        if answer.to_ascii_lowercase().contains("connection: close") {
+            closes = Some(n);
+            break;
+        }
+    }
+    assert!(matches!(closes, Some(28..32)), "{closes:?}: with a quarter left");
+    // One response that is too long for them: it is told that it is not whole.
+    let (mut two, mut server) = (connect(&client), Server::new(tls));
+    two.set_buffer_limit(None);
+    let body = vec![b'x'; 1_000_000];
+    two.writer().write_all(&post("/whole/1000000", &body, "")).unwrap();
+    let (mut heard, mut told) = (0, None);
+    while told.is_none() {
+        let out = flight(&mut two);
+        let back = server.feed(&out, 16_000);
+        assert!(!out.is_empty() || !back.is_empty(), "something goes on until the end is told: {:?}", server.events);
+        let mut rest = &back[..];
+        while !rest.is_empty() && told.is_none() {
+            two.read_tls(&mut rest).unwrap();
+            told = two.process_new_packets().err();
+            let mut part = vec![0; 1 << 16];
+            while let Ok(n @ 1..) = two.reader().read(&mut part) {
+                heard += n;
+            }
+        }
+    }
+    assert_eq!(told, Some(rustls::Error::AlertReceived(rustls::AlertDescription::InternalError)));
+    assert!(heard > 300_000 && heard < body.len(), "{heard}");
+    assert_eq!(server.last(), "fault TlsKeysWornOut");
+}
+
 // ---- misdirected requests (TLS-09) ----
 
 /// Authorities, and whether they are served by `localhost, *.w.example`, with `b.w.example` somebody else's.

@@ -16,6 +16,7 @@ mod made;
 mod site;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod sites;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tickets;
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
@@ -29,6 +30,7 @@ use site::Pem;
 pub use site::{Site, Versions};
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub use sites::{SiteError, Sites, SitesBuilder};
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub use tickets::Tickets;
 pub use vestibule::decrypt::TlsConfig;
 

@@ -26,7 +26,6 @@ impl Tickets {
     ///
     /// # Errors
     /// The provider has no random numbers.
-    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     pub fn new() -> Result<Tickets, super::TlsError> {
         #[cfg(feature = "aws-lc-rs")]
         let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;

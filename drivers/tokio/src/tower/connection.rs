@@ -391,3 +391,46 @@ where
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use std::convert::Infallible;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    async fn hello(_: Request<Body>) -> Result<Response<Full<Bytes>>, Infallible> {
+        Ok(Response::new(Full::new("hello".into())))
+    }
+
+    /// What a connection holds in storages.
+    fn held<IO, S, B>(connection: &mut Connection<IO, S, B>) -> usize
+    where
+        S: Service<Request<Body>, Response = Response<B>>,
+        B: HttpBody,
+    {
+        connection.inbox.spare().len() + connection.inbox.len() + connection.outbox.swap(Vec::new()).0.len()
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_holds_no_buffers() {
+        let (mut client, server) = duplex(4_096);
+        let mut connection = serve_connection(server, &Options::default(), Peer::default(), tower::service_fn(hello));
+        let mut heard = [0; 4_096];
+        for _ in 0..3 {
+            assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx))).await.is_pending());
+            assert_eq!(held(&mut connection), 0);
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("room");
+            assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx))).await.is_pending());
+            assert_eq!(held(&mut connection), 0, "all was said");
+            let n = client.read(&mut heard).await.expect("open");
+            assert!(heard[..n].ends_with(b"hello"));
+        }
+        // Half a head is kept, and with it the storage that it lies in.
+        client.write_all(b"GET / HTT").await.expect("room");
+        assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx))).await.is_pending());
+        assert_eq!(held(&mut connection), connection.options.shared.inbox_bytes);
+    }
+}

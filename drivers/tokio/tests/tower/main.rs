@@ -5,6 +5,7 @@ mod connection;
 mod h2_client;
 mod parity;
 mod router;
+mod serve;
 mod streams;
 mod support;
 mod tls_client;

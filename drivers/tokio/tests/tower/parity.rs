@@ -153,7 +153,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
     assert_eq!(pair.stop().await.connections, 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http2_answers_are_those_of_axum_serve() {
     let pair = Pair::start(options()).await;
     let ours = connect(TcpStream::connect(pair.ours).await.expect("open")).await;

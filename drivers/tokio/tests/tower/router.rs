@@ -52,14 +52,12 @@ async fn about(version: Version, method: axum::http::Method, uri: Uri, headers: 
 
 async fn socket(mut socket: ws::WebSocket) {
     while let Some(Ok(message)) = socket.recv().await {
-        match message {
-            ws::Message::Text(text) if text.as_str() == "bye" => break,
-            ws::Message::Text(_) | ws::Message::Binary(_) => {
-                if socket.send(message).await.is_err() {
-                    return;
-                }
-            }
-            _ => {}
+        if matches!(&message, ws::Message::Text(text) if text.as_str() == "bye") {
+            break;
+        }
+        let echoes = matches!(message, ws::Message::Text(_) | ws::Message::Binary(_));
+        if echoes && socket.send(message).await.is_err() {
+            return;
         }
     }
     let _ = socket.send(ws::Message::Close(None)).await;
