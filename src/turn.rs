@@ -553,7 +553,7 @@ impl<'t> Turn<'t> {
     /// What is open becomes records, and TLS's own follow. What cannot be sealed is lost, and the connection with it.
     #[cfg(feature = "tls")]
     fn seal(&mut self) {
-        let Core { tls, stages, .. } = &mut *self.core;
+        let Core { tls, stages, offset, .. } = &mut *self.core;
         let Some(tls) = tls else { return };
         let (since, mut bytes, mut count) = (stages::start(stages), 0, 0);
         let mut sealed = Ok(());
@@ -573,7 +573,7 @@ impl<'t> Turn<'t> {
         if all {
             sealed = Ok(());
         } else if sealed.is_ok() {
-            sealed = Err(Violation::new(Rule::TlsInternal, self.core.offset));
+            sealed = Err(Violation::new(Rule::TlsInternal, *offset));
         }
         if let Err(violation) = sealed {
             tls.fail(violation);

@@ -125,6 +125,14 @@ pub struct Arrival {
     permit: Permit,
 }
 
+/// What it listens with, for drivers that ask the system by themselves.
+#[cfg(unix)]
+impl std::os::fd::AsFd for Listener {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Listener {
     /// Accepts one connection, if one waits. Beyond the cap none is accepted.
     ///
@@ -141,6 +149,16 @@ impl Listener {
             probe.took(Stage::Accept, since, 0, 0);
         }
         Ok(self.arrival(socket, from.as_socket(), permit, shared))
+    }
+
+    /// Takes over a connection of this listener that the driver has accepted by itself. `None`: it is gone already.
+    ///
+    /// # Errors
+    /// No more may be open; here is the socket.
+    pub fn adopt(&self, socket: Socket, shared: &Arc<Shared>) -> Result<Option<Arrival>, Socket> {
+        let Some(permit) = shared.permit() else { return Err(socket) };
+        let Ok(from) = socket.peer_addr() else { return Ok(None) };
+        Ok(Some(self.arrival(socket, from.as_socket(), permit, shared)))
     }
 
     /// Waits until a connection does, but no longer than that.
@@ -292,6 +310,11 @@ impl Shared {
     /// What is measured, if anything is.
     pub fn probe(&self) -> Option<&Arc<Probe>> {
         self.probe.as_ref()
+    }
+
+    /// Open connections at most.
+    pub fn cap(&self) -> usize {
+        self.cap
     }
 
     /// What one worker's buffers are like.

@@ -534,6 +534,11 @@ impl Lane {
         }
     }
 
+    /// The limits that hold for it.
+    pub fn limits(&self) -> &vestibule::Limits {
+        self.port.config.limits()
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.peer

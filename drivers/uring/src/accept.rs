@@ -1,0 +1,124 @@
+//! In: what accepting came to. Out: connections in their order, and when to ask for more (DRV-01).
+
+use crate::kernel::{Errno, Kernel, Op};
+use std::collections::VecDeque;
+use std::time::Duration;
+use vestibule::Instant;
+
+const FIRST: Duration = Duration::from_millis(5);
+const MOST: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// So many connections may wait here for room before no more are asked for. The kernel's queue holds the others.
+const WAITING: usize = 1;
+
+/// What is to be told.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    Nothing,
+    /// One line in five seconds, however often it fails.
+    Tell(Errno),
+}
+
+/// A port's accept.
+#[derive(Default)]
+struct Accept {
+    op: Option<Op>,
+    cancelled: bool,
+    wait: Duration,
+    /// Nothing is asked for before.
+    again: Option<Instant>,
+}
+
+/// The ports of a worker.
+pub(crate) struct Ports<S> {
+    ports: Vec<Accept>,
+    /// Accepted, but there is no room for them. At most what the kernel had ready when the last accept was called back.
+    waiting: VecDeque<(usize, S)>,
+    said: Option<Instant>,
+}
+
+impl<S> Ports<S> {
+    pub(crate) fn new(ports: usize) -> Ports<S> {
+        let ports = std::iter::repeat_with(Accept::default).take(ports).collect();
+        Ports { ports, waiting: VecDeque::new(), said: None }
+    }
+
+    pub(crate) fn accepted(&mut self, port: usize, result: Result<S, Errno>, more: bool, now: Instant) -> Verdict {
+        let Some(accept) = self.ports.get_mut(port) else { return Verdict::Nothing };
+        if !more {
+            accept.op = None;
+        }
+        match result {
+            Ok(socket) => {
+                accept.wait = Duration::ZERO;
+                self.waiting.push_back((port, socket));
+            }
+            Err(errno) if errno == Errno::CANCELLED || errno.is_passing_at_accept() => {}
+            Err(errno) => {
+                accept.wait = (accept.wait * 2).clamp(FIRST, MOST);
+                accept.again = Some(now.after(accept.wait));
+                if self.said.is_none_or(|then| now.since(then) >= SILENCE) {
+                    self.said = Some(now);
+                    return Verdict::Tell(errno);
+                }
+            }
+        }
+        Verdict::Nothing
+    }
+
+    /// The next connection.
+    pub(crate) fn take(&mut self) -> Option<(usize, S)> {
+        self.waiting.pop_front()
+    }
+
+    /// There is no room for it.
+    pub(crate) fn put_back(&mut self, port: usize, socket: S) {
+        self.waiting.push_front((port, socket));
+    }
+
+    /// Somebody waits here for room.
+    pub(crate) fn holds_back(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// When a port that failed is to be asked again.
+    pub(crate) fn again_at(&self) -> Option<Instant> {
+        self.ports.iter().filter(|accept| accept.op.is_none()).filter_map(|accept| accept.again).min()
+    }
+
+    /// Asks every port for connections, if there is room and its time has come; calls back what was asked for, if there is none.
+    pub(crate) fn arm<K: Kernel<Socket = S>>(&mut self, kernel: &mut K, now: Instant) {
+        let full = self.waiting.len() >= WAITING;
+        for (number, accept) in self.ports.iter_mut().enumerate() {
+            match accept.op {
+                Some(op) if full && !accept.cancelled => {
+                    accept.cancelled = true;
+                    kernel.cancel(op);
+                }
+                None if !full && accept.again.is_none_or(|at| at <= now) => {
+                    (accept.cancelled, accept.again) = (false, None);
+                    accept.op = Some(kernel.accept(number));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Nothing more is accepted. Who waits here without room is refused.
+    pub(crate) fn leave<K: Kernel<Socket = S>>(&mut self, kernel: &mut K) {
+        for accept in &mut self.ports {
+            accept.again = None;
+            if let Some(op) = accept.op.filter(|_| !accept.cancelled) {
+                accept.cancelled = true;
+                kernel.cancel(op);
+            }
+        }
+        self.waiting.clear();
+    }
+
+    /// No accept is in flight.
+    pub(crate) fn are_left(&self) -> bool {
+        self.ports.iter().all(|accept| accept.op.is_none())
+    }
+}
