@@ -11,6 +11,9 @@ use vestibule_driver::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use vestibule_driver::tls::{TlsConfig, TlsError, from_pem, log_keys, server_config};
 use vestibule_driver::{BindError, Builder, Driver, Server, Topology, What};
 use vestibule_std::Std;
+use vestibule_tokio::Tokio;
+#[cfg(target_os = "linux")]
+use vestibule_uring::Uring;
 
 /// What a body may be, coded and decoded, and a file in it. Only `/upload` takes that much, and it keeps none of it.
 const BODY: u64 = 1 << 30;
@@ -18,7 +21,12 @@ const BODY: u64 = 1 << 30;
 const DECODERS: u64 = 40 << 20;
 
 /// The drivers of this build, by name.
-const DRIVERS: &[(&str, fn(&Serve) -> Result<(), String>)] = &[(Std::NAME, serve::<Std>)];
+const DRIVERS: &[(&str, fn(&Serve) -> Result<(), String>)] = &[
+    (Std::NAME, serve::<Std>),
+    (Tokio::NAME, serve::<Tokio>),
+    #[cfg(target_os = "linux")]
+    (Uring::NAME, serve::<Uring>),
+];
 
 pub(crate) fn run(options: &Serve) -> Result<(), String> {
     match DRIVERS.iter().find(|driver| driver.0 == options.driver) {

@@ -1,5 +1,6 @@
 //! In: a thread that says when it begins to work and when it waits. Out: how long it did either, at any moment, from any thread.
 
+use super::Probe;
 use std::fmt;
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -115,6 +116,31 @@ impl Meter {
             break;
         }
         reading
+    }
+}
+
+/// Tells the probe when a thread waits and when it works. Cheap to clone; without a probe it does nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Option<Arc<Meter>>);
+
+impl Clock {
+    pub(crate) fn of(probe: Option<&Probe>, role: Role, number: usize) -> Clock {
+        Clock(probe.map(|probe| probe.meter(role, number)))
+    }
+
+    /// The thread is about to wait.
+    pub fn waits(&self) {
+        if let Some(meter) = &self.0 {
+            meter.turn_to(false, super::now());
+        }
+    }
+
+    /// It is back. `ready` says how much it found to do, and is asked only if there is a probe.
+    pub fn works(&self, ready: impl FnOnce() -> usize) {
+        if let Some(meter) = &self.0 {
+            meter.turn_to(true, super::now());
+            meter.finds(ready() as u64);
+        }
     }
 }
 

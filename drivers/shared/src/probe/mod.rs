@@ -21,7 +21,7 @@ mod trace;
 
 pub use bottleneck::{Bottleneck, Culprit};
 pub use histogram::{Distribution, Unit};
-pub use meter::Role;
+pub use meter::{Clock, Role};
 pub(crate) use meter::{Meter, Working};
 pub use snapshot::{ConnectionCounts, Gauge, PoolCounts, QueueCounts, Snapshot, Stage, StageCounts, ThreadCounts};
 pub use tap::Lap;
