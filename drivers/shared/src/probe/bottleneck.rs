@@ -179,7 +179,7 @@ mod tests {
 
     fn thread(role: Role, number: usize, busy_millis: u64) -> ThreadCounts {
         let busy = Duration::from_millis(busy_millis);
-        ThreadCounts { role, number, busy, waiting: Duration::ZERO, ready: 0, ready_most: 0 }
+        ThreadCounts { role, number, busy, waiting: Duration::ZERO, cpu: Duration::ZERO, ready: 0, ready_most: 0 }
     }
 
     /// Two moments, a second apart, with two workers that were busy for so many milliseconds in between.
@@ -252,6 +252,13 @@ mod tests {
         assert_eq!(judge(&pair), (Culprit::Thread("worker 0".into()), Some(Stage::Process), why.into()));
         pair.1.threads.push(thread(Role::Acceptor, 0, 1_000));
         assert_eq!(judge(&pair).0, Culprit::Thread("accept 0".into()));
+    }
+
+    #[test]
+    fn a_worker_that_waits_in_a_kernel_that_works_for_it_is_busy() {
+        let mut pair = pair([30, 20]);
+        pair.1.threads[1].cpu = Duration::from_millis(950);
+        assert_eq!(judge(&pair).0, Culprit::Thread("worker 1".into()));
     }
 
     #[test]
