@@ -22,8 +22,10 @@ const BODY: u64 = 1 << 30;
 /// What the decoders of a connection may hold: brotli's tool asks for a window of 16 MiB where a file is that large.
 const DECODERS: u64 = 40 << 20;
 
+type Run = fn(&Serve) -> Result<(), String>;
+
 /// The drivers of this build, by name.
-const DRIVERS: &[(&str, fn(&Serve) -> Result<(), String>)] =
+const DRIVERS: &[(&str, Run)] =
     &[(Std::NAME, serve::<Std>), (Tokio::NAME, serve::<Tokio>), (Uring::NAME, serve::<Uring>)];
 
 pub(crate) fn run(options: &Serve) -> Result<(), String> {
