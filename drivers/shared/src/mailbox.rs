@@ -13,7 +13,7 @@ pub enum Mail {
     Arrival(Box<Arrival>),
     /// Something for one connection: [`Lane::receive`](crate::Lane::receive), if it is still there.
     Letter(Key, Letter),
-    /// The server stops, or this worker is to end: look at [`Worker::stopping`](crate::Worker::stopping).
+    /// The server stops, or this worker is to end: look at [`Worker::is_stopping`](crate::Worker::is_stopping).
     Stop,
 }
 

@@ -45,7 +45,7 @@ pub trait Driver: Sized + 'static {
     fn check(topology: Topology) -> Result<(), BindError>;
 
     /// A worker's loop, on its own thread: accepts from the worker's listeners, takes its mail, serves its lanes, until
-    /// [`Worker::stopping`] says so and nothing is left.
+    /// [`Worker::is_stopping`] says so and nothing is left.
     ///
     /// # Errors
     /// What the loop needs of the system could not be had.

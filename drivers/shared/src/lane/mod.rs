@@ -129,7 +129,7 @@ impl Begin {
     }
 }
 
-/// One connection, without its socket. See the [module](self).
+/// One connection, without its socket. See the head of this file.
 pub struct Lane {
     shared: Arc<Shared>,
     port: Arc<Port>,
