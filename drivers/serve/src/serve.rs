@@ -184,3 +184,15 @@ pub(crate) fn own_certificate() -> Result<(Vec<CertificateDer<'static>>, Private
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(str::to_string)?;
     Ok((vec![made.cert.der().clone()], key))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_this_build_lacks_is_named() {
+        let options = Serve { driver: "mill", ..Serve::default() };
+        assert_eq!(run(&options), Err("the driver mill is not in this build".into()));
+        assert!(DRIVERS.iter().all(|(name, _)| crate::args::DRIVERS.contains(name)));
+    }
+}

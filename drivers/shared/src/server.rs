@@ -13,7 +13,7 @@ use crate::listen::{Address, ListenError, Sockets};
 use crate::mailbox::{Mail, Mailbox};
 use crate::pools::Pools;
 use crate::port::{Arrival, Listener, Port};
-use crate::probe::{AcceptQueue, Meter, Probe, Role};
+use crate::probe::{AcceptQueue, Clock, Probe, Role};
 use crate::rehearsal::Rehearsal;
 use crate::service::{BoxService, Factory, Peer};
 use crate::signals::Signals;
@@ -247,7 +247,7 @@ pub struct Worker {
     /// What it shares with the others.
     pub shared: Arc<Shared>,
     tenure: Arc<Tenure>,
-    meter: Option<Arc<Meter>>,
+    clock: Clock,
 }
 
 impl Worker {
@@ -266,22 +266,22 @@ impl Worker {
     pub fn apart(&self) -> Worker {
         let Worker { index, listeners, shared, tenure, .. } = self;
         let (listeners, shared, tenure) = (listeners.clone(), shared.clone(), tenure.clone());
-        Worker { index: *index, listeners, mailbox: Arc::default(), shared, tenure, meter: None }
+        Worker { index: *index, listeners, mailbox: Arc::default(), shared, tenure, clock: Clock::default() }
     }
 
     /// Its loop is about to wait. With [`Worker::works`] this tells the probe how busy its thread is; without one it costs nothing.
     pub fn waits(&self) {
-        if let Some(meter) = &self.meter {
-            meter.turn_to(false, crate::probe::now());
-        }
+        self.clock.waits();
     }
 
     /// Its loop is back. `ready` says how many sockets, letters or completions it found, and is asked only if there is a probe.
     pub fn works(&self, ready: impl FnOnce() -> usize) {
-        if let Some(meter) = &self.meter {
-            meter.turn_to(true, crate::probe::now());
-            meter.finds(ready() as u64);
-        }
+        self.clock.works(ready);
+    }
+
+    /// What [`Worker::waits`] and [`Worker::works`] tell, for loops that are not the worker's own.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// It is to take nothing new and to come to an end: the server stops, or another worker has taken its place.
@@ -368,6 +368,7 @@ impl<D: Driver> Server<D> {
             Some(codings) => plan.config.with_response_codings(codings),
             None => plan.config,
         };
+        let config = if plan.probe { config.with_stage_clock(crate::probe::now) } else { config };
         let workers = match plan.topology {
             Topology::Single | Topology::Stages | Topology::Threads => 1,
             _ => plan.workers.unwrap_or_else(processors),
@@ -543,8 +544,8 @@ impl<D: Driver> Server<D> {
     fn start(&self, index: usize) -> bool {
         let Some(place) = self.shared.places().get(index).cloned() else { return false };
         let Place { listeners, mailbox, tenure } = place;
-        let meter = self.shared.probe.as_ref().map(|probe| probe.meter(Role::Worker, index));
-        let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure, meter };
+        let clock = Clock::of(self.shared.probe.as_deref(), Role::Worker, index);
+        let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure, clock };
         let (commands, pin) = (self.commands.0.clone(), self.pin);
         let body = move || {
             if pin {
@@ -602,20 +603,19 @@ fn watch(probe: &Probe, listener: &Arc<Listener>, number: usize) {
 
 /// Accepts for workers that do not, until the server stops.
 fn accept_for_others(number: usize, listener: &Listener, shared: &Arc<Shared>) {
-    let meter = shared.probe.as_ref().map(|probe| probe.meter(Role::Acceptor, number));
-    let working = |working| meter.iter().for_each(|meter| meter.turn_to(working, crate::probe::now()));
-    working(true);
+    let clock = Clock::of(shared.probe.as_deref(), Role::Acceptor, number);
+    clock.works(|| 0);
     while !shared.is_stopping() {
         match listener.accept(shared) {
             Ok(arrival) => shared.hand_out(arrival),
             Err(error) => {
-                working(false);
+                clock.waits();
                 match error.kind() {
                     io::ErrorKind::WouldBlock => listener.wait(Duration::from_millis(100)),
                     io::ErrorKind::Interrupted => {}
                     _ => shared.sleep(Duration::from_millis(5)),
                 }
-                working(true);
+                clock.works(|| 0);
             }
         }
     }

@@ -95,6 +95,10 @@ pub(crate) trait House<S> {
     fn leave_ports(&mut self);
     /// Connections cannot be accepted now.
     fn cannot_accept(&mut self, why: Errno);
+    /// The loop goes to the kernel: to wait there, and for what that does meanwhile.
+    fn waits(&self) {}
+    /// It is back.
+    fn works(&self) {}
 }
 
 /// The worker of a `vestibule_driver::Server`.
@@ -135,6 +139,14 @@ impl House<Socket> for Site {
 
     fn buffers(&self) -> Buffers {
         self.worker.shared.buffers()
+    }
+
+    fn waits(&self) {
+        self.worker.waits();
+    }
+
+    fn works(&self) {
+        self.worker.works(|| 0);
     }
 
     fn admit(&mut self, port: usize, socket: Socket) -> Result<Option<Arrival>, Socket> {

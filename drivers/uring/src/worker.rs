@@ -81,7 +81,10 @@ impl<K: Kernel, H: House<K::Socket>> Loop<K, H> {
             self.ports.arm(&mut self.kernel, self.house.now());
         }
         let wait = self.wait();
-        self.kernel.turn(wait)?;
+        self.house.waits();
+        let turned = self.kernel.turn(wait);
+        self.house.works();
+        turned?;
         let now = self.house.now();
         while let Some(done) = self.kernel.next() {
             self.done(done, now);

@@ -160,7 +160,7 @@ impl Served {
         }
         let went = self.rounds(now, inbox, outbox);
         if let Some(watch) = &mut self.crew.watch {
-            watch.turned(None);
+            watch.turned(self.connection.stages());
         }
         went
     }

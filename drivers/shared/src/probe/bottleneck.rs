@@ -164,9 +164,9 @@ fn nothing(before: &Snapshot, now: &Snapshot) -> Bottleneck {
     let all = now.threads.iter().map(|thread| (now.utilisation(before, thread), thread));
     let why = match all.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((busy, thread)) => {
-            format!("nothing is: the busiest thread, {}, works {} % of its time", thread.name(), percent(busy))
+            format!("the busiest thread, {}, works {} % of its time", thread.name(), percent(busy))
         }
-        None => "nothing is known to be".into(),
+        None => "no thread is known".into(),
     };
     Bottleneck { what: Culprit::None, stage: None, why }
 }
@@ -179,7 +179,7 @@ mod tests {
 
     fn thread(role: Role, number: usize, busy_millis: u64) -> ThreadCounts {
         let busy = Duration::from_millis(busy_millis);
-        ThreadCounts { role, number, busy, waiting: Duration::ZERO, ready: 0, ready_most: 0 }
+        ThreadCounts { role, number, busy, waiting: Duration::ZERO, cpu: Duration::ZERO, ready: 0, ready_most: 0 }
     }
 
     /// Two moments, a second apart, with two workers that were busy for so many milliseconds in between.
@@ -255,6 +255,13 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_waits_in_a_kernel_that_works_for_it_is_busy() {
+        let mut pair = pair([30, 20]);
+        pair.1.threads[1].cpu = Duration::from_millis(950);
+        assert_eq!(judge(&pair).0, Culprit::Thread("worker 1".into()));
+    }
+
+    #[test]
     fn a_long_accept_queue_before_idle_threads_is_named() {
         let mut pair = pair([10, 10]);
         let queue = QueueCounts { name: "127.0.0.1:80".into(), waiting: 64, waiting_most: 64, capacity: 128 };
@@ -269,8 +276,8 @@ mod tests {
         let (before, now) = pair([20, 130]);
         let found = Bottleneck::between(&before, &now);
         assert_eq!((found.what.to_string().as_str(), found.stage), ("none", None));
-        assert_eq!(found.why, "nothing is: the busiest thread, worker 1, works 13 % of its time");
+        assert_eq!(found.why, "the busiest thread, worker 1, works 13 % of its time");
         let none = Bottleneck::between(&Snapshot::new(), &Snapshot::new());
-        assert_eq!(none.why, "nothing is known to be");
+        assert_eq!(none.why, "no thread is known");
     }
 }
