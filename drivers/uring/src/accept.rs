@@ -105,7 +105,7 @@ impl<S> Ports<S> {
         }
     }
 
-    /// Nothing more is accepted. Who waits here without room is refused.
+    /// Nothing more is accepted.
     pub(crate) fn leave<K: Kernel<Socket = S>>(&mut self, kernel: &mut K) {
         for accept in &mut self.ports {
             accept.again = None;
@@ -114,11 +114,15 @@ impl<S> Ports<S> {
                 kernel.cancel(op);
             }
         }
+    }
+
+    /// Who waits here without room waits in vain.
+    pub(crate) fn refuse(&mut self) {
         self.waiting.clear();
     }
 
-    /// No accept is in flight.
+    /// No accept is in flight, and nobody waits.
     pub(crate) fn are_left(&self) -> bool {
-        self.ports.iter().all(|accept| accept.op.is_none())
+        self.waiting.is_empty() && self.ports.iter().all(|accept| accept.op.is_none())
     }
 }

@@ -583,6 +583,11 @@ impl<K: Kernel, R: Road> Connection<K, R> {
         self.go_on(tools)
     }
 
+    /// Its peer has said something, or it is over.
+    pub(crate) fn was_heard(&self) -> bool {
+        !self.queue.is_empty() || self.ended || self.road.as_ref().is_none_or(Road::was_heard)
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.road.as_ref().is_none_or(Road::is_draining)
     }

@@ -89,7 +89,10 @@ pub(crate) trait House<S> {
     fn closed(&mut self);
     /// All that has come by mail.
     fn news(&mut self, into: &mut Vec<News<Self::Arrival, <Self::Road as Road>::Letter>>);
+    /// It takes nothing new.
     fn is_stopping(&self) -> bool;
+    /// Nobody else takes its place.
+    fn stops_for_good(&self) -> bool;
     fn is_out_of_grace(&self) -> bool;
     /// It listens no more.
     fn leave_ports(&mut self);
@@ -173,6 +176,10 @@ impl House<Socket> for Site {
 
     fn is_stopping(&self) -> bool {
         self.worker.is_stopping()
+    }
+
+    fn stops_for_good(&self) -> bool {
+        self.worker.shared.is_stopping()
     }
 
     fn is_out_of_grace(&self) -> bool {
