@@ -17,6 +17,8 @@ pub struct Config {
     limits: Limits,
     coded: bool,
     http2: bool,
+    proxied: bool,
+    clock: Option<fn() -> u64>,
     #[cfg(feature = "alloc")]
     codings: &'static [Coding],
     #[cfg(feature = "tls")]
@@ -31,6 +33,8 @@ impl Config {
             limits,
             coded: false,
             http2: cfg!(feature = "alloc"),
+            proxied: false,
+            clock: None,
             #[cfg(feature = "alloc")]
             codings: &[],
             #[cfg(feature = "tls")]
@@ -55,6 +59,30 @@ impl Config {
     pub const fn without_http2(mut self) -> Config {
         self.http2 = false;
         self
+    }
+
+    /// Every connection begins with a PROXY header, version 1 or 2, in front of TLS and HTTP, which says who is at its other end
+    /// ([`accept::proxy`](crate::accept::proxy)). It comes with the event `Proxied`, within `head_ms` and `proxy_header_bytes`; a
+    /// connection without one is closed without an answer. Whoever may reach such a port can call itself what it likes: ask trusted proxies
+    /// alone for a header, and give all others a configuration that does not, to which it is a bad request.
+    pub const fn with_proxy_header(mut self) -> Config {
+        self.proxied = true;
+        self
+    }
+
+    /// Measures the stages of every connection with this clock: whatever it counts, it must not go back, and it is asked a few times for each
+    /// step. [`Connection::stages`](crate::Connection::stages) has the sums. Nothing else depends on it.
+    pub const fn with_stage_clock(mut self, clock: fn() -> u64) -> Config {
+        self.clock = Some(clock);
+        self
+    }
+
+    pub(crate) const fn stage_clock(&self) -> Option<fn() -> u64> {
+        self.clock
+    }
+
+    pub(crate) const fn has_proxy_header(&self) -> bool {
+        self.proxied
     }
 
     /// Responses are coded with the first of these that their clients accept (RFC 9110 §12.5.3), in the server's order of preference; what
@@ -121,12 +149,13 @@ impl Config {
     /// one works; a head that does not fit it is refused with 431.
     pub fn inbox_bytes(&self) -> usize {
         let head = self.limits.size(Limit::RequestLineBytes) + self.limits.size(Limit::FieldSectionBytes) + 4;
-        head + if self.has_tls() { RECORD } else { 0 }
+        (head + if self.has_tls() { RECORD } else { 0 }).max(self.least_inbox_bytes())
     }
 
     /// The smallest inbox that works at all.
     pub fn least_inbox_bytes(&self) -> usize {
-        if self.has_tls() { RECORD } else { 64 }
+        let header = if self.proxied { self.limits.size(Limit::ProxyHeaderBytes) } else { 0 };
+        header.max(if self.has_tls() { RECORD } else { 64 })
     }
 
     /// The smallest outbox that works: one small answer, the machine's own last words, and with TLS their records.
@@ -144,7 +173,12 @@ impl Config {
     /// the caller's buffers.
     pub fn machine_bound_bytes(&self) -> usize {
         #[cfg(feature = "tls")]
-        let tls = self.tls.as_ref().map_or(0, |_| crate::decrypt::Tls::bound_bytes(&self.limits));
+        let tls = match &self.tls {
+            None => 0,
+            // What will be chosen for a ClientHello may ask for certificates.
+            Some(tls) if tls.identifies() || tls.asks() => crate::decrypt::Tls::bound_bytes_with_identity(&self.limits),
+            Some(_) => crate::decrypt::Tls::bound_bytes(&self.limits),
+        };
         #[cfg(not(feature = "tls"))]
         let tls = 0;
         #[cfg(feature = "alloc")]
@@ -158,7 +192,13 @@ impl Config {
         let coders = crate::coded::bound_bytes(self);
         #[cfg(not(feature = "alloc"))]
         let coders = 0;
-        crate::connection::STATE_BYTES + crate::delivery::bound_bytes(&self.limits, many) + tls + http2 + coders
+        let stages = if self.clock.is_some() { 2 * size_of::<crate::stages::Stages>() } else { 0 };
+        stages
+            + crate::connection::STATE_BYTES
+            + crate::delivery::bound_bytes(&self.limits, many)
+            + tls
+            + http2
+            + coders
     }
 }
 

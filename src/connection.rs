@@ -7,6 +7,7 @@ use crate::parse::Id;
 use crate::parse::h1::{self, state::One};
 use crate::read::{Deadline, Inbox, Outbox, Pace};
 use crate::reply::Exchanges;
+use crate::stages::{StageStats, Stages};
 use crate::turn::Turn;
 use core::ops::Deref;
 
@@ -97,13 +98,22 @@ pub(crate) struct Core {
     pub(crate) engine: Engine,
     pub(crate) exchanges: Exchanges,
     pub(crate) delivery: Delivery,
+    /// Reads the PROXY header, as long as it has not come.
+    pub(crate) proxy: Option<crate::accept::proxy::Receiver>,
+    /// Whom it speaks for.
+    pub(crate) source: Option<crate::accept::proxy::Endpoints>,
+    /// Nobody is there to serve it.
+    pub(crate) overloaded: bool,
     /// Of responses that are coded, if any are to be.
     #[cfg(feature = "alloc")]
     pub(crate) coders: Option<crate::coded::Coders>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<crate::decrypt::Tls>,
+    /// TLS ended elsewhere, and this is what it was.
+    #[cfg(feature = "alloc")]
+    pub(crate) given: Option<alloc::boxed::Box<crate::OwnedSession>>,
     #[cfg(feature = "tls")]
-    pub(crate) choice: Option<crate::decrypt::TlsConfig>,
+    pub(crate) choice: Option<Result<crate::decrypt::TlsConfig, crate::Rule>>,
     #[cfg(feature = "tls")]
     pub(crate) hello_shown: bool,
     /// close_notify came: nothing behind it is input.
@@ -125,6 +135,7 @@ pub(crate) struct Core {
     /// A trailer section that waits in the inbox for its turn.
     pub(crate) trailers: Option<(Span, usize)>,
     pub(crate) stats: Stats,
+    pub(crate) stages: crate::stages::Kept,
     pub(crate) stamp: u32,
     pub(crate) held_over: u32,
 }
@@ -134,6 +145,44 @@ impl<C: Deref<Target = Config>> Connection<C> {
     pub fn new(config: C, now: Instant) -> Connection<C> {
         let core = Core::new(&config, now);
         Connection { config, core }
+    }
+
+    /// A connection that was accepted `now` and whose TLS ended elsewhere: plaintext goes in and comes out, requests carry `session`,
+    /// and its ALPN alone says which version of HTTP is spoken (without one, HTTP/1.1). Whatever TLS the configuration names is
+    /// not used. Who makes the session answers for it, and has read the PROXY header, if one is required: [`Connection::with_source`].
+    ///
+    /// What it holds counts in [`Connection::retained_bytes`], on top of [`Config::machine_bound_bytes`].
+    ///
+    /// ```
+    /// use vestibule::{Config, Connection, Instant, Limits, OwnedSession};
+    /// static CONFIG: Config = Config::new(Limits::DEFAULT);
+    /// let session = OwnedSession::new("TLSv1.3", "TLS13_AES_128_GCM_SHA256").with_sni("example.com");
+    /// let connection = Connection::protected(&CONFIG, Instant::ZERO, session);
+    /// assert_eq!(connection.session().and_then(|session| session.sni), Some("example.com"));
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub fn protected(config: C, now: Instant, session: crate::OwnedSession) -> Connection<C> {
+        let mut connection = Connection::new(config, now);
+        connection.core.protect(session);
+        connection
+    }
+
+    /// The connection was accepted only to be told that there are too many (RFC 9110 §15.6.4); to be said before its first turn. No handler hears of a
+    /// request: the first one of HTTP/1.1 is answered 503 with `Retry-After` and `Connection: close`, HTTP/2 gets GOAWAY with ENHANCE_YOUR_CALM.
+    /// A PROXY header and a TLS handshake come first, within their usual time; whoever then does not say within `overload_ms` what it wants is
+    /// left. The one event of interest is `Fault` with [`Rule::Overloaded`](crate::Rule::Overloaded), if there was somebody to tell.
+    pub fn overloaded(mut self) -> Connection<C> {
+        self.core.overloaded = true;
+        self.core.pace.hurried = true;
+        self
+    }
+
+    /// Whoever has read the PROXY header itself, with [`accept::proxy::Receiver`](crate::accept::proxy::Receiver), says here what was in it;
+    /// to be said before the first turn. None is waited for then.
+    pub fn with_source(mut self, source: Option<crate::accept::proxy::Endpoints>) -> Connection<C> {
+        self.core.proxy = None;
+        self.core.source = source;
+        self
     }
 
     /// One go along the road. Events come from [`Turn::next`] until it has no more; [`Turn::finish`] says why. Output becomes
@@ -188,13 +237,19 @@ impl<C: Deref<Target = Config>> Connection<C> {
         self.core.end
     }
 
-    /// What protects it, once a TLS handshake is over.
+    /// The ends of the connection that a proxy forwards ([`Config::with_proxy_header`]), once its header has come. `None` then: the
+    /// proxy speaks for itself, does not know, or forwards what has no TCP addresses; the socket's own count.
+    pub fn source(&self) -> Option<crate::accept::proxy::Endpoints> {
+        self.core.source
+    }
+
+    /// What protects it, once a TLS handshake is over, here or elsewhere.
     pub fn session(&self) -> Option<crate::event::Session<'_>> {
         self.core.session()
     }
 
     /// Bytes that it holds: its own state, decoders, gathered bodies, TLS. Never more than
-    /// [`Config::machine_bound_bytes`]. The caller's two buffers are the caller's.
+    /// [`Config::machine_bound_bytes`], but for a session that was given to [`Connection::protected`]. The caller's two buffers are the caller's.
     pub fn retained_bytes(&self) -> usize {
         #[cfg(feature = "tls")]
         let tls = self.core.tls.as_ref().map_or(0, crate::decrypt::Tls::retained_bytes);
@@ -204,7 +259,13 @@ impl<C: Deref<Target = Config>> Connection<C> {
         let coders = self.core.coders.as_ref().map_or(0, crate::coded::Coders::retained_bytes);
         #[cfg(not(feature = "alloc"))]
         let coders = 0;
-        STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes() + coders
+        let stages = if cfg!(feature = "alloc") && self.core.stages.is_some() { size_of::<Stages>() } else { 0 };
+        #[cfg(feature = "alloc")]
+        let tls = match &self.core.given {
+            Some(given) => size_of::<crate::OwnedSession>() + given.retained_bytes(),
+            None => tls,
+        };
+        stages + STATE_BYTES + self.core.delivery.retained_bytes() + tls + self.core.versions_bytes() + coders
     }
 
     /// Frees what is only kept for the next request: decoders and gather buffers. For connections that go idle.
@@ -222,6 +283,12 @@ impl<C: Deref<Target = Config>> Connection<C> {
         Stats { visited_bytes, ..self.core.stats }
     }
 
+    /// What its stages have cost so far; `None` without a clock ([`Config::with_stage_clock`]).
+    pub fn stages(&self) -> Option<StageStats> {
+        self.core.stages.as_ref()?;
+        Some(self.core.stage_stats())
+    }
+
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
@@ -237,8 +304,6 @@ impl<C: Deref<Target = Config>> Connection<C> {
 
 impl Core {
     pub(crate) fn new(config: &Config, now: Instant) -> Core {
-        #[cfg(not(any(feature = "alloc", feature = "tls")))]
-        let _ = config;
         Core {
             pace: Pace::new(now),
             life: Life::Open,
@@ -246,10 +311,15 @@ impl Core {
             engine: Engine::H1(h1::Receiver::new()),
             exchanges: Exchanges::H1(One::default()),
             delivery: Delivery::default(),
+            proxy: config.has_proxy_header().then(crate::accept::proxy::Receiver::new),
+            source: None,
+            overloaded: false,
             #[cfg(feature = "alloc")]
             coders: crate::coded::Coders::of(config),
             #[cfg(feature = "tls")]
             tls: config.tls().map(crate::decrypt::Tls::new),
+            #[cfg(feature = "alloc")]
+            given: None,
             #[cfg(feature = "tls")]
             choice: None,
             #[cfg(feature = "tls")]
@@ -266,16 +336,49 @@ impl Core {
             skipped: 0,
             trailers: None,
             stats: Stats::default(),
+            stages: Stages::of(config),
             stamp: 0,
             held_over: 0,
         }
     }
 
     pub(crate) fn session(&self) -> Option<crate::event::Session<'_>> {
+        #[cfg(feature = "alloc")]
+        if let Some(given) = &self.given {
+            return Some(given.lend());
+        }
         #[cfg(feature = "tls")]
         return self.tls.as_ref().and_then(session);
         #[cfg(not(feature = "tls"))]
         None
+    }
+
+    /// It cannot live on: its TLS keys are nearly used up, and have no successors (RFC 5246 §6.1).
+    pub(crate) fn is_worn(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(crate::decrypt::Tls::is_worn);
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// This connection is not for requests with this authority (RFC 9110 §7.4).
+    #[cfg(feature = "alloc")]
+    pub(crate) fn is_misdirected(&self, authority: &[u8]) -> bool {
+        let names = self.given.as_ref().and_then(|given| given.names());
+        #[cfg(feature = "tls")]
+        let names = names.or_else(|| self.tls.as_ref()?.names());
+        names.is_some_and(|names| !core::str::from_utf8(authority).is_ok_and(|authority| names.serve(authority)))
+    }
+
+    /// It is protected by this, and has no TLS of its own.
+    #[cfg(feature = "alloc")]
+    fn protect(&mut self, session: crate::OwnedSession) {
+        self.given = Some(alloc::boxed::Box::new(session));
+        self.proxy = None; // it stood in front of TLS
+        #[cfg(feature = "tls")]
+        {
+            self.tls = None;
+        }
     }
 
     /// The exchanges of HTTP/1.1.
@@ -287,6 +390,17 @@ impl Core {
             #[cfg(all(test, feature = "alloc"))]
             Exchanges::H3Model(_) => None,
         }
+    }
+
+    /// With what encoders did, which keep that to themselves.
+    pub(crate) fn stage_stats(&self) -> StageStats {
+        #[cfg_attr(not(feature = "alloc"), allow(unused_mut))]
+        let mut stats = self.stages.as_ref().map_or(StageStats::default(), |stages| stages.stats);
+        #[cfg(feature = "alloc")]
+        if let Some(coders) = &self.coders {
+            stats.decode.add(coders.spent());
+        }
+        stats
     }
 
     /// The connection is over: tell the peer, then the handler.
@@ -370,5 +484,6 @@ pub(crate) fn session(tls: &crate::decrypt::Tls) -> Option<crate::event::Session
         alpn: tls.alpn(),
         sni: tls.sni(),
         resumed: tls.resumed(),
+        identity: tls.identity(),
     })
 }

@@ -9,7 +9,7 @@ use crate::{
     decode::job::{Done, Job},
 };
 #[cfg(feature = "alloc")]
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 /// Where the delivery of the current body stands.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -28,7 +28,7 @@ pub(crate) struct Delivery {
     pub(crate) stage: Stage,
     pub(crate) coding: Coding,
     #[cfg(feature = "alloc")]
-    pub(crate) decoder: Option<Decoder>,
+    pub(crate) decoder: Option<Box<Decoder>>,
     #[cfg(feature = "alloc")]
     pub(crate) decoded: bool,
     /// The decoder may give more without being given more.
@@ -85,7 +85,7 @@ impl Delivery {
             self.job = JobAt::None;
             self.pending = false;
             // Large windows go with their bodies (M-7).
-            self.decoder.iter_mut().for_each(Decoder::rest);
+            self.decoder.iter_mut().for_each(|decoder| decoder.rest());
         }
     }
 
@@ -96,9 +96,7 @@ impl Delivery {
     /// Bytes kept beyond its own state.
     pub(crate) fn retained_bytes(&self) -> usize {
         #[cfg(feature = "alloc")]
-        return self.gather.capacity()
-            + self.job.retained_bytes()
-            + self.decoder.as_ref().map_or(0, Decoder::retained_bytes);
+        return self.gather.capacity() + self.job.retained_bytes() + self.decoder.as_deref().map_or(0, held);
         #[cfg(not(feature = "alloc"))]
         0
     }
@@ -111,6 +109,12 @@ impl Delivery {
             self.gather = Vec::new();
         }
     }
+}
+
+/// Bytes of a decoder on the heap: most connections have none.
+#[cfg(feature = "alloc")]
+pub(crate) fn held(decoder: &Decoder) -> usize {
+    size_of::<Decoder>() + decoder.retained_bytes()
 }
 
 /// The cap of a whole body, and the rule that a longer one breaks.
@@ -132,9 +136,9 @@ impl Delivery {
                     decoder.reset(self.coding);
                 }
             }
-            none => *none = Some(Decoder::new(self.coding)?),
+            none => *none = Some(Box::new(Decoder::new(self.coding)?)),
         }
-        self.decoder.as_mut().ok_or(Violation::new(Rule::DecoderPool, 0))
+        self.decoder.as_deref_mut().ok_or(Violation::new(Rule::DecoderPool, 0))
     }
 
     /// Adds to the gathered body; `most` is what it may ever become. Growth is never ahead of what was received (ENG-06).
@@ -185,5 +189,7 @@ pub(crate) fn bound_bytes(limits: &Limits, many: bool) -> usize {
     // Those of brotli and zstd grow with what is decoded: one alone can take the pool.
     let grow = cfg!(any(feature = "br", feature = "zstd"));
     let decoders = if many || grow { limits.size(Limit::DecoderPoolBytes) } else { DECODER_BYTES };
+    #[cfg(feature = "alloc")]
+    let decoders = decoders + size_of::<Decoder>();
     if cfg!(feature = "alloc") { 2 * limits.size(Limit::GatherBytes) + decoders } else { 0 }
 }

@@ -1,6 +1,6 @@
 //! What comes out of the machine. No type parameters: the storage was erased at the skin. Everything borrows, nothing is owned.
 
-use crate::base::{Misuse, Span, Violation};
+use crate::base::{Identity, Misuse, Span, Violation};
 use crate::decode::media::MediaType;
 use crate::decode::text::charset;
 use crate::parse::h1::Version;
@@ -10,7 +10,11 @@ use crate::reply::Reply;
 /// One thing that happened. Its loan ends with the next call of [`Turn::next`](crate::Turn::next), or with the turn.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant)] // lent one at a time, never stored
 pub enum Event<'a> {
+    /// What a proxy says about the connection, where [`Config::with_proxy_header`](crate::Config) asks for it: once, in front of all
+    /// else. [`Connection::source`](crate::Connection) and [`Request::source`] keep its addresses.
+    Proxied(crate::accept::proxy::Header<'a>),
     /// TLS: whom does the client call? Left without a choice, the turn ends with `Wait::Config`.
     Hello(Hello<'a>),
     /// A request's head. Its body, if there is one, follows as the handle's `expect` says.
@@ -43,7 +47,7 @@ pub struct Hello<'a> {
     #[cfg(feature = "tls")]
     pub(crate) hello: Option<crate::decrypt::Hello<'a>>,
     #[cfg(feature = "tls")]
-    pub(crate) choice: &'a mut Option<crate::decrypt::TlsConfig>,
+    pub(crate) choice: &'a mut Option<Result<crate::decrypt::TlsConfig, crate::base::Rule>>,
 }
 
 impl Hello<'_> {
@@ -56,7 +60,13 @@ impl Hello<'_> {
     /// The configuration to go on with.
     #[cfg(feature = "tls")]
     pub fn choose(self, config: crate::decrypt::TlsConfig) {
-        *self.choice = Some(config);
+        *self.choice = Some(Ok(config));
+    }
+
+    /// Nobody of that name is here: the connection ends with the alert unrecognized_name (RFC 6066 §3).
+    #[cfg(feature = "tls")]
+    pub fn refuse(self) {
+        *self.choice = Some(Err(crate::base::Rule::TlsServerName));
     }
 }
 
@@ -75,6 +85,8 @@ pub struct Request<'a> {
     pub has_body: bool,
     /// How the connection is protected; `None` on a plain one.
     pub tls: Option<Session<'a>>,
+    /// The ends of the connection that a proxy forwards, if it was asked and has said so.
+    pub source: Option<&'a crate::accept::proxy::Endpoints>,
     /// The handle that answers it.
     pub reply: Reply<'a>,
 }
@@ -230,16 +242,18 @@ impl core::fmt::Debug for Fields<'_> {
 /// What protects a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Session<'a> {
-    /// `TLSv1.3`.
-    pub version: &'static str,
+    /// `TLSv1.3`, or `TLSv1.2`.
+    pub version: &'a str,
     /// The cipher suite, as IANA writes it.
-    pub cipher: &'static str,
+    pub cipher: &'a str,
     /// The protocol that was agreed on, if one was (RFC 7301).
     pub alpn: Option<&'a [u8]>,
     /// The server name that the client called (RFC 6066 §3).
     pub sni: Option<&'a str>,
     /// The session was resumed by a ticket.
     pub resumed: bool,
+    /// Who the client is, if it has sent a certificate; also in a resumed session.
+    pub identity: Option<Identity<'a>>,
 }
 
 /// A part of a request's body, decoded.
@@ -284,6 +298,8 @@ pub struct Tunnel<'a> {
 /// An event without its borrows: what the stages make, and `turn` turns into an [`Event`].
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Raw {
+    /// The header that the connection has found lies in front of the plaintext.
+    Proxied,
     #[cfg(feature = "tls")]
     Hello,
     Request {

@@ -9,11 +9,13 @@ use crate::delivery::{Stage, whole_cap};
 #[cfg(feature = "alloc")]
 use crate::event::Fields;
 use crate::event::{Lent, Raw};
-use crate::parse::h1::state::{H1Exchange, Sending};
+use crate::parse::h1::state::{H1Exchange, Offered, Sending};
 use crate::parse::h1::{Facts, HeadSpans, Item, send};
 use crate::parse::{Expect, Id};
 use crate::read::Waiting;
 use crate::reply::Exchanges;
+#[cfg(feature = "alloc")]
+use crate::stages;
 use crate::turn::{Pause, Step, Turn, Wait};
 
 /// What the delivery does with body bytes that are here.
@@ -42,6 +44,13 @@ impl Core {
             #[cfg(feature = "alloc")]
             _ => true,
         }
+    }
+
+    /// A go of a decoder, for the stages.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn decoded(&mut self, since: u64, outcome: &Result<crate::decode::coding::Step, Violation>) {
+        let bytes = outcome.as_ref().map_or(0, |step| step.produced.len() as u64);
+        stages::stop(&mut self.stages, stages::decode, since, (bytes, 1));
     }
 
     /// What input is waited for.
@@ -112,11 +121,7 @@ impl Turn<'_> {
                 self.core.trailers = Some((fields, len));
                 Step::Again
             }
-            Ok(Item::Tunnel { len }) => {
-                let Some(x) = self.core.current() else { return Step::Again };
-                let id = x.shared.id;
-                Step::Event(Raw::Tunnel { id, bytes: self.lend_inbox(len), last: false })
-            }
+            Ok(Item::Tunnel { len }) => self.tunnel(len),
             Ok(Item::Done) => self.body_done(),
         }
     }
@@ -186,8 +191,16 @@ impl Turn<'_> {
     }
 
     fn head(&mut self, spans: HeadSpans, facts: Facts) -> Step {
+        if self.core.overloaded {
+            return self.fail_here(Violation::new(Rule::Overloaded, 0));
+        }
         let limits = self.config.limits();
         let has_body = facts.chunked || facts.content_length.unwrap_or(0) > 0;
+        // A CONNECT names whom it wants to be led to, not whom it speaks to (RFC 9110 §9.3.6).
+        #[cfg(feature = "alloc")]
+        if !facts.is_connect && self.core.is_misdirected(spans.authority.of(self.inbox.plain())) {
+            return self.fail_here(Violation::new(Rule::Misdirected, u64::from(spans.authority.start)));
+        }
         let mut coding = Coding::Identity;
         if has_body && facts.coding_lines > 0 && self.config.decodes() {
             let at = u64::from(facts.coding.start);
@@ -203,17 +216,20 @@ impl Turn<'_> {
         }
         self.core.stats.requests += 1;
         let id = self.core.stats.requests;
-        let close = self.core.draining || self.core.pace.is_old(limits) || id >= limits.get(Limit::ConnectionRequests);
+        let old = self.core.pace.is_old(limits) || self.core.is_worn();
+        let close = self.core.draining || old || id >= limits.get(Limit::ConnectionRequests);
         #[cfg(feature = "alloc")]
         let offer = crate::coded::offer(self.config, || Fields::new(spans.fields.of(self.inbox.plain())));
+        let offered = facts.upgrade.then(|| Offered::of(spans.protocol.of(self.inbox.plain())));
         if let Some(one) = self.core.one() {
             let exchange = one.current.insert(H1Exchange::new(id, facts, spans.version, close));
+            if let Some(offered) = offered {
+                exchange.offered = offered;
+            }
             #[cfg(feature = "alloc")]
             {
                 exchange.shared.offer = offer;
             }
-            #[cfg(not(feature = "alloc"))]
-            let _ = exchange;
         }
         self.core.skipped = 0;
         if has_body {
@@ -355,9 +371,11 @@ impl Turn<'_> {
         #[cfg(feature = "alloc")]
         {
             let plain = self.inbox.plain().get(..len).unwrap_or_default();
+            let since = stages::start(&self.core.stages);
             if let Err(violation) = self.core.delivery.gather(plain, cap) {
                 return self.fail_here(violation);
             }
+            stages::stop(&mut self.core.stages, stages::decode, since, (len as u64, 1));
             self.took(len);
             self.eat(len);
             Step::Again
@@ -368,7 +386,10 @@ impl Turn<'_> {
 
     /// A body of that length can lie in the inbox whole, with TLS beside the record that brings its end.
     fn fits_inbox(&self, left: u64) -> bool {
-        let beside = if self.core.session().is_some() { 16_384 + 261 } else { 0 };
+        #[cfg(feature = "tls")]
+        let beside = if self.core.tls.is_some() { 16_384 + 261 } else { 0 };
+        #[cfg(not(feature = "tls"))]
+        let beside = 0u64;
         left.saturating_add(beside) <= self.inbox.capacity() as u64 && !self.inbox.is_full()
     }
 
@@ -382,6 +403,23 @@ impl Turn<'_> {
         }
         self.lend_inbox(len);
         Step::Event(Raw::Trailers { id, fields })
+    }
+
+    /// Bytes behind an upgrade: all that are here, or as many as the handler can hold.
+    fn tunnel(&mut self, len: usize) -> Step {
+        let Some(x) = self.core.current() else { return Step::Again };
+        let id = x.shared.id;
+        let len = match x.shared.expect {
+            Expect::Manual => match crate::parse::MANUAL_WINDOW.saturating_sub(x.shared.held) {
+                0 => return Step::Pause(Pause::Caller(Wait::Release(Id(id)))),
+                most => len.min(most as usize),
+            },
+            _ => len,
+        };
+        if x.shared.expect == Expect::Manual {
+            x.shared.held = x.shared.held.saturating_add(len as u32);
+        }
+        Step::Event(Raw::Tunnel { id, bytes: self.lend_inbox(len), last: false })
     }
 
     /// The parser has all of the message; the delivery may have some left. Then only the answer is missing.
@@ -453,9 +491,11 @@ impl Turn<'_> {
             return Step::Again;
         }
         let plain = self.inbox.plain().get(..len).unwrap_or_default();
+        let since = stages::start(&self.core.stages);
         if let Err(violation) = self.core.delivery.gather(plain, cap) {
             return self.fail_here(violation);
         }
+        stages::stop(&mut self.core.stages, stages::decode, since, (len as u64, 1));
         self.took(len);
         self.eat(len);
         Step::Again
@@ -467,8 +507,11 @@ impl Turn<'_> {
         let limits = self.config.limits();
         let plain = self.inbox.plain().get(..len).unwrap_or_default();
         let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
+        let since = stages::start(&self.core.stages);
         let Some(decoder) = &mut self.core.delivery.decoder else { return Step::Again };
-        match decoder.step(limits, plain, most) {
+        let outcome = decoder.step(limits, plain, most);
+        self.core.decoded(since, &outcome);
+        match outcome {
             Err(violation) => {
                 self.core.fail(violation);
                 Step::Again
@@ -499,7 +542,10 @@ impl Turn<'_> {
             return None;
         }
         let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
-        match self.core.delivery.decoder.as_mut()?.step(self.config.limits(), &[], most) {
+        let since = stages::start(&self.core.stages);
+        let outcome = self.core.delivery.decoder.as_mut()?.step(self.config.limits(), &[], most);
+        self.core.decoded(since, &outcome);
+        match outcome {
             Err(violation) => {
                 self.core.fail(violation);
                 Some(Step::Again)
@@ -530,8 +576,12 @@ impl Turn<'_> {
         if (self.core.delivery.gather.len() + span.len()) as u64 > cap {
             // In the decoded body, as for its other caps: how much of the coded one was needed depends on how it was cut.
             self.core.fail(violation.shifted(cap));
-        } else if let Err(violation) = self.core.delivery.gather_decoded(span, cap) {
-            self.core.fail(violation);
+        } else {
+            let since = stages::start(&self.core.stages);
+            if let Err(violation) = self.core.delivery.gather_decoded(span, cap) {
+                self.core.fail(violation);
+            }
+            stages::stop(&mut self.core.stages, stages::decode, since, (0, 1)); // the bytes were counted when they were decoded
         }
         Some(Step::Again)
     }
@@ -568,7 +618,11 @@ impl Turn<'_> {
             return None;
         }
         decoder.finish();
-        match decoder.step(limits, &[], most) {
+        let since = stages::start(&self.core.stages);
+        let outcome = decoder.step(limits, &[], most);
+        self.core.decoded(since, &outcome);
+        let decoder = self.core.delivery.decoder.as_mut()?;
+        match outcome {
             Ok(step) if step.produced.is_empty() && !step.done => match decoder.end() {
                 Ok(()) => None,
                 Err(violation) => {

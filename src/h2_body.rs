@@ -14,10 +14,13 @@ use crate::base::{Limit, Limits, Rule, Span, Violation};
 use crate::decode::coding::Decoder;
 use crate::delivery::{JobAt, Stage, whole_cap};
 use crate::event::{Lent, Raw};
+use crate::h2_close::cap_credit;
 use crate::h2_road::{H2, Intake, Loan};
 use crate::parse::h2::{Sending, Stream, is_unwanted};
 use crate::parse::{Expect, MANUAL_WINDOW};
+use crate::stages;
 use crate::turn::{Step, Turn};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// What one decoder is counted as, at least: a 32 KiB window and the inflater's tables.
@@ -139,7 +142,7 @@ impl H2 {
         let (pool, others) = (limits.get(Limit::DecoderPoolBytes), self.decoder_bytes - intake.decoder_bytes);
         // Once half of the pool is in use, nothing is kept in it for later.
         self.spare_decoder = self.spare_decoder.take().filter(|_| others + intake.decoder_bytes <= pool / 2);
-        let spare = self.spare_decoder.as_ref().map_or(0, Decoder::retained_bytes);
+        let spare = self.spare_decoder.as_ref().map_or(0, |decoder| decoder.retained_bytes());
         let budget = usize::try_from(pool.saturating_sub(others)).unwrap_or(usize::MAX);
         decoder.set_budget(budget.saturating_sub(spare));
         let kept = intake.kept.get(intake.at..intake.at.saturating_add(len)).unwrap_or_default();
@@ -187,12 +190,12 @@ impl Turn<'_> {
                     decoder.reset(intake.delivery.coding);
                     Ok(())
                 }
-                none => Decoder::new(intake.delivery.coding).map(|decoder| *none = Some(decoder)),
+                none => Decoder::new(intake.delivery.coding).map(|decoder| *none = Some(Box::new(decoder))),
             };
             if let Err(violation) = made {
                 return Some(self.refuse(number, violation));
             }
-            intake.decoder_bytes = intake.delivery.decoder.as_ref().map_or(0, counted);
+            intake.decoder_bytes = intake.delivery.decoder.as_deref().map_or(0, counted);
             h2.decoder_bytes += intake.decoder_bytes;
             h2.decoders += 1;
         }
@@ -200,7 +203,7 @@ impl Turn<'_> {
     }
 
     fn mode_h2(stream: &Stream) -> Mode {
-        if stream.is_connect {
+        if stream.is_connect && !(stream.tunnel && stream.shared.expect == Expect::Manual) {
             return match stream.sending {
                 _ if stream.tunnel => Mode::Stream { most: usize::MAX },
                 Sending::Waiting => Mode::Paused,
@@ -220,7 +223,7 @@ impl Turn<'_> {
 
     /// The next `len` bytes of the inbox are content of a stream; `rest` more follow in the same frame, then nothing if it `ends`.
     pub(crate) fn content(&mut self, number: u32, len: usize, rest: u32, ends: bool) -> Step {
-        let (limits, at) = (self.config.limits(), self.core.offset);
+        let (limits, now, at) = (self.config.limits(), self.core.pace.now, self.core.offset);
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         let Some(slot) = streams.slot_of(number) else { return Step::Again };
         let Some((stream, ledger)) = streams.with_ledger_at(slot) else { return Step::Again };
@@ -230,6 +233,7 @@ impl Turn<'_> {
         }
         stream.complete |= ends;
         stream.arrived = stream.content - u64::from(rest);
+        cap_credit(stream, limits, now);
         let mode = Turn::mode_h2(stream);
         if mode == Mode::Paused || !intake.waiting().is_empty() {
             let plain = self.inbox.plain().get(..len).unwrap_or_default();
@@ -272,7 +276,7 @@ impl Turn<'_> {
 
     /// Goes on with a body; `None` when there is nothing more to do for it now.
     pub(crate) fn go_on(&mut self, slot: u16) -> Option<Step> {
-        let limits = self.config.limits();
+        let (limits, since) = (self.config.limits(), stages::start(&self.core.stages));
         let (h2, streams) = self.core.h2()?;
         let stream = streams.by_slot(slot)?;
         let (number, mode) = (stream.number, Turn::mode_h2(stream));
@@ -285,6 +289,7 @@ impl Turn<'_> {
             intake.delivery.pending = false;
             let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
             let outcome = h2.step_decoder(slot, limits, Some(&[]), 0, most)?;
+            self.core.decoded(since, &outcome);
             return Some(self.decoded(slot, mode, From::Kept, outcome));
         }
         let waiting = intake.waiting().len();
@@ -313,7 +318,7 @@ impl Turn<'_> {
             Mode::Stream { most } => {
                 let n = len.min(most);
                 let last = ends && n == len;
-                let handed = stream.shared.expect == Expect::Manual && !stream.is_connect;
+                let handed = stream.shared.expect == Expect::Manual && (!stream.is_connect || stream.tunnel);
                 if handed {
                     stream.shared.held = stream.shared.held.saturating_add(n as u32);
                 }
@@ -359,7 +364,7 @@ impl Turn<'_> {
 
     /// Content is copied into the body that is gathered, within the pool. What is declared is reserved with its first byte.
     fn gather(&mut self, slot: u16, from: From, len: usize, ends: bool, cap: u64) -> Step {
-        let (limits, at) = (self.config.limits(), self.core.offset);
+        let (limits, at, since) = (self.config.limits(), self.core.offset, stages::start(&self.core.stages));
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         let Some((stream, ledger)) = streams.with_ledger_at(slot) else { return Step::Again };
         let Some(intake) = h2.intakes.get_mut(usize::from(slot)) else { return Step::Again };
@@ -382,6 +387,7 @@ impl Turn<'_> {
         if let Err(violation) = crate::decode::grow::append(&mut intake.delivery.gather, bytes, cap) {
             return self.refuse(number, violation);
         }
+        stages::stop(&mut self.core.stages, stages::decode, since, (len as u64, 1));
         self.took_content(slot, from, len, ends);
         Step::Again
     }
@@ -413,7 +419,7 @@ impl Turn<'_> {
 
     /// Coded content: one go of its decoder, or into the store for a job.
     fn decode(&mut self, slot: u16, mode: Mode, from: From, len: usize, ends: bool) -> Step {
-        let limits = self.config.limits();
+        let (limits, since) = (self.config.limits(), stages::start(&self.core.stages));
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         let Some(stream) = streams.by_slot(slot) else { return Step::Again };
         if is_by_job(stream) {
@@ -433,6 +439,7 @@ impl Turn<'_> {
             let (number, at) = (stream.number, self.core.offset);
             return self.refuse(number, Violation::over(Rule::DecoderPool, at, limits));
         };
+        self.core.decoded(since, &outcome);
         let consumed = outcome.as_ref().map_or(0, |step| step.consumed);
         let all = consumed == len;
         if outcome.is_ok() {
@@ -449,7 +456,7 @@ impl Turn<'_> {
         from: From,
         outcome: Result<crate::decode::coding::Step, Violation>,
     ) -> Step {
-        let limits = self.config.limits();
+        let (limits, since) = (self.config.limits(), stages::start(&self.core.stages));
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         let Some((stream, ledger)) = streams.with_ledger_at(slot) else { return Step::Again };
         let Some(intake) = h2.intakes.get_mut(usize::from(slot)) else { return Step::Again };
@@ -490,7 +497,9 @@ impl Turn<'_> {
         if intake.delivery.gather.capacity() == 0 {
             intake.delivery.gather = core::mem::take(&mut h2.spare);
         }
-        match intake.delivery.gather_decoded(step.produced, cap) {
+        let gathered = intake.delivery.gather_decoded(step.produced, cap);
+        stages::stop(&mut self.core.stages, stages::decode, since, (0, 1)); // the bytes were counted when they were decoded
+        match gathered {
             Ok(()) => Step::Again,
             Err(violation) => self.refuse(number, violation),
         }
@@ -588,7 +597,11 @@ impl Turn<'_> {
         }
         let most = if let Mode::Stream { most } = mode { most } else { usize::MAX };
         intake.delivery.decoder.as_mut()?.finish();
+        let since = stages::start(&self.core.stages);
+        let (h2, _) = self.core.h2()?;
         let outcome = h2.step_decoder(slot, limits, Some(&[]), 0, most)?;
+        self.core.decoded(since, &outcome);
+        let (h2, _) = self.core.h2()?;
         let decoder = h2.intakes.get_mut(usize::from(slot))?.delivery.decoder.as_mut()?;
         match outcome {
             Ok(step) if step.produced.is_empty() && !step.done => match decoder.end() {

@@ -2,12 +2,13 @@
 
 use crate::base::{Instant, Limit, Rule, Violation};
 use crate::connection::{Core, End, Engine};
+use crate::decode::coding::Decoder;
 use crate::event::Raw;
 use crate::h2_body::SPARE;
 use crate::h2_road::{H2, Intake};
 use crate::parse::Id;
 use crate::parse::h2::{NO_ERROR, PROGRESS, Sending, Stream, Streams, kind, put, put_goaway};
-use crate::read::{Deadline, Why};
+use crate::read::{Deadline, Why, most_earned};
 use crate::reply::Exchanges;
 use crate::turn::{Pause, Step, Turn, Wait};
 
@@ -231,6 +232,12 @@ pub(crate) fn body_due(stream: &Stream, limits: &crate::Limits) -> Option<Instan
     (!quiet).then(|| stream.since.after_millis(millis))
 }
 
+/// Content came: what it earned too far ahead is forgotten.
+pub(crate) fn cap_credit(stream: &mut Stream, limits: &crate::Limits, now: Instant) {
+    let waited = u64::try_from(now.since(stream.since).as_nanos()).unwrap_or(u64::MAX);
+    stream.base = stream.base.max(stream.arrived.saturating_sub(most_earned(waited, limits)));
+}
+
 /// A stream waits for a window, or no longer: only 1 KiB of progress counts (TIM-04). `closed`: the connection's is.
 pub(crate) fn watch_stall(stream: &mut Stream, closed: bool, now: Instant) {
     if !stream.is_waiting() {
@@ -250,7 +257,12 @@ pub(crate) fn arm(streams: &mut Streams, limits: &crate::Limits) {
 /// streams, tables, parked answers.
 pub(crate) fn bound_bytes(limits: &crate::Limits) -> usize {
     let streams = limits.size(Limit::ConcurrentStreams) + 1;
-    let stream = size_of::<Stream>() + size_of::<Intake>() + 16 + 1_024 + 2 * limits.size(Limit::TrailerBytes);
+    let stream = size_of::<Stream>()
+        + size_of::<Intake>()
+        + size_of::<Decoder>()
+        + 16
+        + 1_024
+        + 2 * limits.size(Limit::TrailerBytes);
     let kept = limits.size(Limit::ConnectionWindowBytes);
     let gathers = streams * limits.size(Limit::GatherBytes).min(4_096); // each of them grows by 4 KiB at least
     let heads = 4 * limits.size(Limit::HeaderBlockBytes) + 2 * limits.size(Limit::FieldSectionBytes);

@@ -7,7 +7,7 @@
 use crate::base::{Instant, Limit, Rule, Violation};
 use crate::connection::{Core, Engine};
 use crate::decode::coding::{ACCEPT, Coding, Decoder};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, held};
 use crate::event::{Fields, Lent, Raw};
 use crate::h2_close::{Goodbye, arm, watch_stall};
 use crate::parse::h2::{
@@ -44,7 +44,7 @@ pub(crate) struct H2 {
     pub(crate) decoders: u64,
     /// What they count in their pool.
     pub(crate) decoder_bytes: u64,
-    pub(crate) spare_decoder: Option<Decoder>,
+    pub(crate) spare_decoder: Option<Box<Decoder>>,
     pub(crate) spare: Vec<u8>,
     pub(crate) goodbye: Goodbye,
     pub(crate) idle: bool,
@@ -109,7 +109,7 @@ impl H2 {
             + self.receiver.retained_bytes()
             + self.intakes.capacity() * size_of::<Intake>()
             + self.intakes.iter().map(Intake::retained_bytes).sum::<usize>()
-            + self.spare_decoder.as_ref().map_or(0, Decoder::retained_bytes)
+            + self.spare_decoder.as_deref().map_or(0, held)
             + self.spare.capacity()
             + self.queue.capacity() * size_of::<u16>()
     }
@@ -295,6 +295,7 @@ impl Turn<'_> {
                 None => self.core.h2()?.0.dequeue(),
             }
         }
+        self.core.draining |= self.core.is_worn();
         if let Some(step) = self.say_goodbye_h2() {
             return Some(step);
         }
@@ -343,6 +344,9 @@ impl Turn<'_> {
         }
         let (decodes, config) = (self.config.decodes(), self.config);
         let offset = self.core.offset;
+        if self.is_misdirected_h2(&complete) {
+            return self.refuse_unheard(number, Violation::new(Rule::Misdirected, offset));
+        }
         let Some((h2, streams)) = self.core.h2() else { return Step::Again };
         if has_body && facts.coding_lines > 0 && decodes {
             let found = match facts.coding_lines {
@@ -351,12 +355,7 @@ impl Turn<'_> {
             };
             match found {
                 Ok(known) => coding = known,
-                Err(violation) => {
-                    if let Some(stream) = streams.stream(number) {
-                        stream.shared.aborted = true; // nobody has heard of it, nobody needs to
-                    }
-                    return self.refuse(number, Violation { at: offset, ..violation });
-                }
+                Err(violation) => return self.refuse_unheard(number, Violation { at: offset, ..violation }),
             }
         }
         let offer = crate::coded::offer(config, || Fields::new(complete.spans.fields.of(&h2.receiver.section.lines)));
@@ -375,6 +374,24 @@ impl Turn<'_> {
         }
         intake.ended = ends;
         Step::Event(Raw::Request { id, head: complete.spans, has_body })
+    }
+
+    /// The request is for a host that this connection does not serve. A CONNECT names whom it wants to be led to (RFC 9113 §8.5),
+    /// but an extended one is a request like any other (RFC 8441 §4).
+    fn is_misdirected_h2(&self, complete: &crate::parse::section::Complete) -> bool {
+        let Engine::H2(h2) = &self.core.engine else { return false };
+        let tunnel = complete.facts.is_connect && complete.spans.protocol.is_empty();
+        !tunnel && self.core.is_misdirected(complete.spans.authority.of(&h2.receiver.section.lines))
+    }
+
+    /// A request that no handler hears of is answered.
+    fn refuse_unheard(&mut self, number: u32, violation: Violation) -> Step {
+        if let Some((_, streams)) = self.core.h2()
+            && let Some(stream) = streams.stream(number)
+        {
+            stream.shared.aborted = true;
+        }
+        self.refuse(number, violation)
     }
 
     /// A request that no handler sees: its stream is reset, or its answer says what was too much.

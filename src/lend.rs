@@ -13,11 +13,11 @@ impl Turn<'_> {
     pub(crate) fn lend(&mut self, raw: Raw) -> Event<'_> {
         let limits = self.config.limits();
         #[cfg(feature = "tls")]
-        let Core { engine, delivery, exchanges, coders, tls, choice, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, coders, tls, choice, given, source, .. } = &mut *self.core;
         #[cfg(all(feature = "alloc", not(feature = "tls")))]
-        let Core { engine, delivery, exchanges, coders, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, coders, given, source, .. } = &mut *self.core;
         #[cfg(not(feature = "alloc"))]
-        let Core { engine, delivery, exchanges, .. } = &mut *self.core;
+        let Core { engine, delivery, exchanges, source, .. } = &mut *self.core;
         let plain = self.inbox.plain();
         #[cfg(feature = "alloc")]
         let (delivery, kept) = match &*engine {
@@ -54,6 +54,7 @@ impl Turn<'_> {
             coders: coders.as_mut(),
         };
         match raw {
+            Raw::Proxied => Event::Proxied(Turn::found(plain, limits).of(plain)),
             #[cfg(feature = "tls")]
             Raw::Hello => {
                 let hello = tls.as_ref().and_then(|tls| tls.hello());
@@ -81,7 +82,10 @@ impl Turn<'_> {
                 let tls = tls.as_ref().and_then(crate::connection::session);
                 #[cfg(not(feature = "tls"))]
                 let tls = None;
-                Event::Request(Request { head, has_body, tls, reply: reply(id, exchanges) })
+                let source = source.as_ref();
+                #[cfg(feature = "alloc")]
+                let tls = given.as_ref().map(|given| given.lend()).or(tls);
+                Event::Request(Request { head, has_body, tls, source, reply: reply(id, exchanges) })
             }
             Raw::Body { id, bytes: lent, whole, last } => {
                 let tag = exchanges.shared(id).map_or(0, |x| x.tag);

@@ -19,7 +19,7 @@
 //! | `alloc` | HTTP/2 with HPACK, gzip and deflate both ways, gathered bodies, jobs, transcripts | an allocator |
 //! | `br`, `zstd` (default) | these codings taken off requests | `alloc` |
 //! | `br-encoder`, `zstd-encoder` | and put on responses | `alloc` |
-//! | `tls` (default) | TLS 1.3 through rustls | `alloc`, a crypto provider |
+//! | `tls` (default) | TLS 1.3 and 1.2 through rustls | `alloc`, a crypto provider |
 //! | `prost` | typed Protobuf messages | `alloc` |
 //! | `serde_json` | JSON as a `serde_json::Value` | std |
 //! | `simdutf8` | UTF-8 checked faster; far faster with `std`, which detects the processor | |
@@ -31,6 +31,8 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+pub mod accept;
+mod accept_road;
 mod base;
 #[cfg(feature = "alloc")]
 mod coded;
@@ -61,9 +63,16 @@ mod reply;
 #[cfg(feature = "alloc")]
 mod reply_coded;
 mod reply_grpc;
+#[cfg(feature = "alloc")]
+mod session;
+mod stages;
 mod turn;
 
-pub use base::{Bucket, FieldFault, Instant, Limit, LimitError, Limits, Misuse, Rule, Scope, Span, Unit, Violation};
+#[cfg(feature = "alloc")]
+pub use base::Names;
+pub use base::{
+    Bucket, FieldFault, Identity, Instant, Limit, LimitError, Limits, Misuse, Rule, Scope, Span, Unit, Violation,
+};
 pub use config::Config;
 pub use connection::{Connection, End, Stats};
 pub use event::{Body, Event, Fields, Head, Hello, Request, Session, Trailers, Tunnel};
@@ -71,6 +80,9 @@ pub use parse::h1::Version;
 pub use parse::{Content, Expect, Id};
 pub use read::{Deadline, Inbox, Outbox, Why};
 pub use reply::Reply;
+#[cfg(feature = "alloc")]
+pub use session::OwnedSession;
+pub use stages::{Stage, StageStats};
 pub use turn::{Pause, Turn, Wait};
 
 /// The README's examples are tests, and so are those of the guide.

@@ -225,8 +225,11 @@ impl Reply<'_> {
     /// Accepts an upgrade with 101, naming the protocol, or a CONNECT with 200 (the protocol is not sent then). From here on
     /// `write` sends bytes as they are, and `Tunnel` events bring them.
     ///
+    /// The protocol has to be one of those that the request offers, compared without case ([`Head::protocol`](crate::Head)); the first 64
+    /// bytes of a longer list count. A CONNECT offers one or none, and accepting it accepts that, whatever is given here.
+    ///
     /// # Errors
-    /// Nothing was written; see [`Misuse`].
+    /// Nothing was written; see [`Misuse`]. [`Misuse::NoUpgrade`]: the request offers no such protocol, or none.
     pub fn upgrade(&mut self, protocol: &str, fields: &[(&str, &str)]) -> Result<(), Misuse> {
         let limits = self.limits;
         dispatch!(self, |x, out| x.upgrade(out, limits, protocol, fields))

@@ -10,6 +10,7 @@ use crate::parse::Id;
 use crate::parse::h1::send::{self, RESERVE};
 use crate::read::{InboxMut, OutboxMut, Waiting, Why};
 use crate::reply::Reply;
+use crate::stages;
 
 /// Why a turn ended. Whatever it says: send what `outbox.ready()` holds, and come back at `deadline()`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -87,7 +88,7 @@ impl<'t> Turn<'t> {
         }
         outbox.make_room();
         #[cfg(feature = "tls")]
-        outbox.sealing(core.tls.as_ref().map(|_| SEALING));
+        outbox.sealing(core.tls.as_ref().map(sealing));
         Ok(Turn { config, core, inbox, outbox, units: config.limits().get(Limit::TurnUnits), pause: None })
     }
 
@@ -99,7 +100,7 @@ impl<'t> Turn<'t> {
             return None;
         }
         loop {
-            match self.step() {
+            match self.measured_step() {
                 Step::Again => {}
                 Step::Event(raw) => {
                     self.core.stats.events += 1;
@@ -156,7 +157,7 @@ impl<'t> Turn<'t> {
     /// Chooses the TLS configuration that [`Wait::Config`] waits for.
     #[cfg(feature = "tls")]
     pub fn choose(&mut self, config: crate::decrypt::TlsConfig) {
-        self.core.choice = Some(config);
+        self.core.choice = Some(Ok(config));
         self.pause = None;
     }
 
@@ -192,6 +193,24 @@ impl<'t> Turn<'t> {
         self.pause.unwrap_or(Pause::Yield)
     }
 
+    /// A step, and what it cost the parser: all of it that no other stage took.
+    fn measured_step(&mut self) -> Step {
+        if self.core.stages.is_none() {
+            return self.step();
+        }
+        let others = |core: &Core| {
+            let stats = core.stage_stats();
+            stats.decrypt.ticks.saturating_add(stats.decode.ticks)
+        };
+        let (before, offset) = (others(self.core), self.core.offset);
+        let since = stages::start(&self.core.stages);
+        let step = self.step();
+        let taken = others(self.core).saturating_sub(before);
+        let bytes = self.core.offset - offset;
+        stages::stop(&mut self.core.stages, stages::parse, since.saturating_add(taken), (bytes, 1));
+        step
+    }
+
     fn step(&mut self) -> Step {
         match self.core.life {
             Life::Open => {}
@@ -214,6 +233,9 @@ impl<'t> Turn<'t> {
             self.core.fail(Violation::over(Rule::ReaderTooSlow, self.core.offset, self.config.limits()));
             return Step::Again;
         }
+        if let Some(step) = self.await_source() {
+            return step;
+        }
         if !self.flush_tls() {
             return Step::Pause(Pause::Room);
         }
@@ -234,32 +256,6 @@ impl<'t> Turn<'t> {
             #[cfg(feature = "alloc")]
             Engine::H2(_) => self.step_h2(),
         }
-    }
-
-    /// Which version of HTTP is spoken: as TLS agreed (RFC 7301), else as the first bytes say (RFC 9113 §3.3). `None`: known now.
-    #[cfg(feature = "alloc")]
-    fn settle(&mut self) -> Option<Step> {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.core.tls {
-            self.core.settled = true;
-            if tls.alpn() == Some(b"h2") {
-                self.core.begin_h2(self.config.limits());
-            }
-            return None;
-        }
-        let (plain, preface) = (self.inbox.plain(), crate::parse::h2::PREFACE);
-        if plain.is_empty() {
-            return None; // as long as nobody has said anything, HTTP/1.1 knows what to do
-        }
-        if self.config.has_http2() && plain.len() < preface.len() && preface.starts_with(plain) {
-            let want = preface.len() - plain.len();
-            return Some(self.more(want));
-        }
-        self.core.settled = true;
-        if self.config.has_http2() && plain.starts_with(preface) {
-            self.core.begin_h2(self.config.limits());
-        }
-        None
     }
 
     fn handshaking(&mut self) -> bool {
@@ -291,12 +287,30 @@ impl<'t> Turn<'t> {
     #[cfg(feature = "tls")]
     fn open(&mut self) -> Step {
         let (limits, now) = (self.config.limits(), self.core.pace.now);
-        let Core { tls, choice, hello_shown, .. } = &mut *self.core;
+        let Core { tls, choice, hello_shown, stages, .. } = &mut *self.core;
         let Some(tls) = tls else { return Step::Again };
-        if let Some(config) = choice.take() {
-            tls.choose(&config);
+        match choice.take() {
+            Some(Ok(config)) => tls.choose(&config),
+            Some(Err(rule)) => {
+                let violation = Violation::new(rule, 0);
+                tls.fail(violation);
+                self.core.fail(violation);
+                return Step::Again;
+            }
+            None => {}
         }
-        match tls.open(limits, now, self.inbox.raw()) {
+        let handshaking = tls.is_handshaking();
+        let since = stages::start(stages);
+        let opened = tls.open(limits, now, self.inbox.raw());
+        let total = match opened {
+            Ok(Opened::Consumed { total } | Opened::Plain { total, .. } | Opened::Closed { total }) => total,
+            _ => 0,
+        };
+        stages::stop(stages, stages::decrypt, since, (total as u64, u64::from(total > 0)));
+        if handshaking {
+            self.outbox.sealing(Some(sealing(tls)));
+        }
+        match opened {
             Ok(Opened::Need { want }) => {
                 if !self.inbox.at.eof {
                     return self.starved(want);
@@ -336,7 +350,7 @@ impl<'t> Turn<'t> {
         if waiting == Waiting::Handshake {
             self.core.pace.since_accept(waiting);
         } else {
-            self.core.pace.body.here(u64::from(self.inbox.unconsumed()));
+            self.core.pace.body.here(u64::from(self.inbox.unconsumed()), self.config.limits());
             self.core.pace.wait(waiting);
         }
         if let Some(why) = self.core.pace.input_due(self.config.limits()) {
@@ -367,6 +381,10 @@ impl<'t> Turn<'t> {
         match why.rule() {
             // Nobody has said anything: there is nothing to answer (TIM-01).
             Some(Rule::IdleTimeout | Rule::HeadTimeout) if silent => self.core.close(End::Idle),
+            Some(Rule::HeadTimeout) if self.core.overloaded => {
+                let at = self.core.offset + self.inbox.plain().len() as u64;
+                self.core.fail(Violation::new(Rule::Overloaded, at));
+            }
             Some(rule) => {
                 let at = self.core.offset + self.inbox.plain().len() as u64;
                 let violation = Violation::over(rule, at, self.config.limits());
@@ -429,7 +447,12 @@ impl<'t> Turn<'t> {
             answerable = false;
         }
         if answerable {
-            send::fault_reply(&mut self.outbox, violation.status(), crate::decode::coding::ACCEPT);
+            let field = match violation.rule {
+                Rule::Overloaded => Some(("retry-after", crate::accept_road::RETRY_AFTER_SECONDS)),
+                _ if violation.status() == 415 => Some(("accept-encoding", crate::decode::coding::ACCEPT)),
+                _ => None,
+            };
+            send::fault_reply(&mut self.outbox, violation.status(), field);
         }
         self.core.close(End::Ours);
         self.core.delivery.over();
@@ -520,14 +543,47 @@ impl<'t> Turn<'t> {
     /// Seals what is open and puts TLS's own records behind it. False if there is no room for them yet.
     fn flush_tls(&mut self) -> bool {
         #[cfg(feature = "tls")]
-        if let Some(tls) = &mut self.core.tls
-            && tls.pending() > 0
-            && seal(&mut self.outbox, tls)
-        {
-            self.outbox.put_raw(|room| tls.flush(room));
-            return tls.pending() == 0;
+        if self.core.tls.as_ref().is_some_and(|tls| tls.pending() > 0) {
+            self.seal();
+            return self.core.tls.as_ref().is_none_or(|tls| tls.pending() == 0);
         }
         true
+    }
+
+    /// What is open becomes records, and TLS's own follow. What cannot be sealed is lost, and the connection with it.
+    #[cfg(feature = "tls")]
+    fn seal(&mut self) {
+        let Core { tls, stages, offset, .. } = &mut *self.core;
+        let Some(tls) = tls else { return };
+        let (since, mut bytes, mut count) = (stages::start(stages), 0, 0);
+        let mut sealed = Ok(());
+        let all = self.outbox.seal(|record, len| match tls.seal(record, len) {
+            Ok(n) => {
+                (bytes, count) = (bytes + n as u64, count + 1);
+                Some(n)
+            }
+            Err(violation) => {
+                sealed = Err(violation);
+                None
+            }
+        });
+        if count > 0 {
+            stages::stop(stages, stages::decrypt, since, (bytes, count));
+        }
+        if all {
+            sealed = Ok(());
+        } else if sealed.is_ok() {
+            sealed = Err(Violation::new(Rule::TlsInternal, *offset));
+        }
+        if let Err(violation) = sealed {
+            tls.fail(violation);
+        }
+        if tls.pending() > 0 {
+            self.outbox.put_raw(|room| tls.flush(room));
+        }
+        if let Err(violation) = sealed {
+            self.core.fail(violation);
+        }
     }
 
     /// Consumes the first `n` plaintext bytes.
@@ -548,15 +604,9 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.inbox.release();
         #[cfg(feature = "tls")]
-        match &mut self.core.tls {
-            Some(tls) => {
-                if seal(&mut self.outbox, tls) && tls.pending() > 0 {
-                    self.outbox.put_raw(|room| tls.flush(room));
-                }
-            }
-            None => {
-                self.outbox.seal(|_, _| None);
-            }
+        match self.core.tls.is_some() {
+            true => self.seal(),
+            false => _ = self.outbox.seal(|_, _| None),
         }
         #[cfg(not(feature = "tls"))]
         self.outbox.seal(|_, _| None);
@@ -575,11 +625,9 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// How the outbox lays out records: known once the handshake is done, and not needed before.
 #[cfg(feature = "tls")]
-const SEALING: crate::read::Sealing =
-    crate::read::Sealing { header: Tls::HEADER as u32, trailer: Tls::TRAILER as u32, fragment: Tls::FRAGMENT as u32 };
-
-#[cfg(feature = "tls")]
-fn seal(outbox: &mut OutboxMut<'_>, tls: &mut Tls) -> bool {
-    outbox.seal(|record, len| tls.seal(record, len).ok())
+fn sealing(tls: &Tls) -> crate::read::Sealing {
+    let (header, trailer) = (tls.header() as u32, tls.trailer() as u32);
+    crate::read::Sealing { header, trailer, fragment: Tls::FRAGMENT as u32 }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use vestibule::decrypt::TlsConfig;
 // What the bodies know as `crate`.
 use vestibule::{
-    Config, Connection, Event, Inbox, Instant, Limit, Limits, Outbox, Pause, Rule, Violation, decode, decrypt, parse,
-    rehearsal,
+    Config, Connection, Event, Inbox, Instant, Limit, Limits, Outbox, Pause, Rule, Violation, accept, decode, decrypt,
+    parse, rehearsal,
 };
 
 #[path = "../src/fuzzing/mod.rs"]
@@ -182,6 +182,11 @@ fn protobuf() {
 #[test]
 fn grpc() {
     replay("grpc", 1, 1_000, fuzzing::grpc);
+}
+
+#[test]
+fn proxy() {
+    replay("proxy", 1, 3_000, fuzzing::proxy);
 }
 
 #[test]

@@ -11,10 +11,17 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, ConnectionTrafficSecrets, Error, RootCertStore, ServerConfig,
-    SupportedCipherSuite, Tls13CipherSuite,
+    SupportedCipherSuite, SupportedProtocolVersion, Tls13CipherSuite,
 };
 use vestibule::decrypt::{Opened, Tls, TlsConfig};
 use vestibule::{Instant, Limit, Limits, Rule, Violation};
+
+#[path = "tls/clients.rs"]
+mod clients;
+#[path = "tls/old.rs"]
+mod old;
+#[path = "tls/tickets.rs"]
+mod tickets;
 
 const LIMITS: Limits = Limits::DEFAULT;
 const START: Instant = Instant::from_millis(5_000);
@@ -25,6 +32,8 @@ struct Site {
     cert: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
     provider: Arc<CryptoProvider>,
+    /// What its clients speak.
+    versions: &'static [&'static SupportedProtocolVersion],
 }
 
 impl Site {
@@ -41,6 +50,7 @@ impl Site {
             cert: made.cert.der().clone(),
             key: PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(),
             provider: Arc::new(provider),
+            versions: rustls::ALL_VERSIONS,
         }
     }
 
@@ -61,7 +71,7 @@ impl Site {
 
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(self.versions)
             .unwrap()
             .with_root_certificates(self.roots())
             .with_no_client_auth();
@@ -97,6 +107,7 @@ struct Server {
     asked: bool,
     closed: bool,
     fault: Option<Violation>,
+    bound: usize,
 }
 
 impl Server {
@@ -105,8 +116,13 @@ impl Server {
     }
 
     fn limited(config: TlsConfig, limits: Limits) -> Server {
+        let bound = match config.identifies() || config.asks() {
+            true => Tls::bound_bytes_with_identity(&limits),
+            false => Tls::bound_bytes(&limits),
+        };
         Server {
             tls: Tls::new(&config),
+            bound,
             limits,
             now: START,
             inbox: Vec::new(),
@@ -160,7 +176,7 @@ impl Server {
             };
             assert!(0 < total && total <= have);
             self.inbox.drain(..total);
-            assert!(self.tls.retained_bytes() <= Tls::bound_bytes(&self.limits));
+            assert!(self.tls.retained_bytes() <= self.bound);
         }
         self.flush();
     }
@@ -183,8 +199,9 @@ impl Server {
     fn send(&mut self, data: &[u8]) {
         assert!(!self.tls.is_handshaking());
         for part in data.chunks(Tls::FRAGMENT) {
-            let mut record = vec![0; Tls::HEADER + part.len() + Tls::TRAILER];
-            record[Tls::HEADER..][..part.len()].copy_from_slice(part);
+            let (header, trailer) = (self.tls.header(), self.tls.trailer());
+            let mut record = vec![0; header + part.len() + trailer];
+            record[header..][..part.len()].copy_from_slice(part);
             let n = self.tls.seal(&mut record, part.len()).unwrap();
             assert_eq!(n, record.len());
             self.out.extend_from_slice(&record);
@@ -406,6 +423,7 @@ fn a_suite_without_a_quic_side_works_as_well() {
             }),
             cert: plain.cert.clone(),
             key: plain.key.clone_key(),
+            versions: plain.versions,
         };
         let mut server = Server::new(TlsConfig::new(site.server()));
         let mut client = connect(plain.client());
@@ -539,6 +557,7 @@ fn a_hello_retry_request_goes_round_again() {
             }),
             cert: site.cert.clone(),
             key: site.key.clone_key(),
+            versions: site.versions,
         };
         let config = TlsConfig::new(server_side.server());
         let mut server = Server::new(if ask { config.clone().ask() } else { config.clone() });
@@ -571,7 +590,7 @@ fn a_client_certificate_is_asked_for_and_verified() {
         .with_client_cert_verifier(verifier)
         .with_single_cert(vec![site.cert.clone()], site.key.clone_key())
         .unwrap();
-    let config = TlsConfig::new(config);
+    let config = TlsConfig::new(config).with_client_certificates();
     let offer = |cert: &CertificateDer<'static>, key: &PrivateKeyDer<'static>, size| {
         let mut offered = ClientConfig::builder_with_provider(site.provider.clone())
             .with_safe_default_protocol_versions()
@@ -588,7 +607,12 @@ fn a_client_certificate_is_asked_for_and_verified() {
         assert!(!server.tls.is_handshaking() && server.fault.is_none());
     }
     // Chains that are long, and too long (M-2: `feed` looks at the memory after every record).
-    for (certs, passes) in [(100, true), (150, true), (400, false)] {
+    for (certs, refused) in [
+        (8, None),
+        (9, Some((Rule::TlsCertificatesTooMany, AlertDescription::BadCertificate))),
+        (150, Some((Rule::TlsCertificatesTooMany, AlertDescription::BadCertificate))),
+        (400, Some((Rule::TlsHandshakeTooLong, AlertDescription::BadRecordMac))),
+    ] {
         let chain = vec![user.cert.clone(); certs];
         let offered = ClientConfig::builder_with_provider(site.provider.clone())
             .with_safe_default_protocol_versions()
@@ -598,16 +622,16 @@ fn a_client_certificate_is_asked_for_and_verified() {
             .unwrap();
         let (mut client, mut server) = (connect(offered), Server::new(config.clone()));
         let result = pump(&mut client, &mut server);
-        assert_eq!(server.fault.is_none(), passes, "{certs} {:?}", server.fault);
-        if !passes {
-            assert_eq!(rule(&server), Some(Rule::TlsHandshakeTooLong));
-            assert_eq!(alert(result), AlertDescription::BadRecordMac);
+        assert_eq!(rule(&server), refused.map(|(rule, _)| rule), "{certs}");
+        match refused {
+            None => assert_eq!(server.tls.identity().unwrap().chain().count(), certs),
+            Some((_, why)) => assert_eq!(alert(result), why, "{certs}"),
         }
     }
     // A stranger's certificate, and a foreign record between its parts.
     let (mut client, mut server) = (offer(&site.cert, &site.key, None), Server::new(config.clone()));
     assert_eq!(alert(pump(&mut client, &mut server)), AlertDescription::DecryptError); // a stranger of the same name
-    assert_eq!(rule(&server), Some(Rule::TlsHandshake));
+    assert_eq!(rule(&server), Some(Rule::TlsCertificate));
     let (mut client, mut server) = (offer(&user.cert, &user.key, Some(32)), Server::new(config));
     server.feed(&from_client(&mut client));
     to_client(&mut client, &std::mem::take(&mut server.out)).unwrap();
@@ -619,22 +643,24 @@ fn a_client_certificate_is_asked_for_and_verified() {
 }
 
 #[test]
-fn tls_1_2_is_not_spoken() {
+fn a_version_that_the_configuration_has_not_is_refused() {
     let site = Site::new();
-    let mut offered = ClientConfig::builder_with_provider(site.provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS12])
-        .unwrap()
-        .with_root_certificates(site.roots())
-        .with_no_client_auth();
-    offered.resumption = Resumption::disabled();
-    let modern = ServerConfig::builder_with_provider(site.provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![site.cert.clone()], site.key.clone_key())
-        .unwrap();
-    for config in [site.server(), modern] {
-        let (mut client, mut server) = (connect(offered.clone()), Server::new(TlsConfig::new(config)));
+    for (has, offers) in
+        [(&rustls::version::TLS13, &rustls::version::TLS12), (&rustls::version::TLS12, &rustls::version::TLS13)]
+    {
+        let mut offered = ClientConfig::builder_with_provider(site.provider.clone())
+            .with_protocol_versions(&[offers])
+            .unwrap()
+            .with_root_certificates(site.roots())
+            .with_no_client_auth();
+        offered.resumption = Resumption::disabled();
+        let config = ServerConfig::builder_with_provider(site.provider.clone())
+            .with_protocol_versions(&[has])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![site.cert.clone()], site.key.clone_key())
+            .unwrap();
+        let (mut client, mut server) = (connect(offered), Server::new(TlsConfig::new(config)));
         assert_eq!(alert(pump(&mut client, &mut server)), AlertDescription::ProtocolVersion);
         assert_eq!(rule(&server), Some(Rule::TlsVersion));
     }
@@ -913,7 +939,7 @@ fn the_outbox_may_be_of_any_size_and_silence_is_no_truncation() {
     assert!(!server.tls.is_handshaking());
     server.room = 1 << 16;
     server.tls.update_keys();
-    for room in 0..Tls::FLUSH_ROOM {
+    for room in 0..server.tls.pending() {
         assert_eq!(server.tls.flush(&mut vec![0; room]), 0, "a KeyUpdate is written whole");
     }
     server.flush();
@@ -1002,6 +1028,7 @@ fn keys_that_wear_out_are_renewed_in_time() {
         }),
         cert: plain.cert.clone(),
         key: plain.key.clone_key(),
+        versions: plain.versions,
     };
     let (mut client, mut server) = (connect(plain.client()), Server::new(TlsConfig::new(site.server())));
     pump(&mut client, &mut server).unwrap();
@@ -1256,7 +1283,7 @@ fn an_end_at_any_byte_of_the_second_flight_is_told_under_the_right_keys() {
         .with_client_cert_verifier(verifier.build().unwrap())
         .with_single_cert(vec![site.cert.clone()], site.key.clone_key())
         .unwrap();
-    let config = TlsConfig::new(config);
+    let config = TlsConfig::new(config).with_client_certificates();
     let mut offered = ClientConfig::builder_with_provider(site.provider.clone())
         .with_safe_default_protocol_versions()
         .unwrap()

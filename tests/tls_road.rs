@@ -4,6 +4,8 @@
 
 #[path = "support/site.rs"]
 mod site;
+#[path = "tls_road/sites.rs"]
+mod sites;
 
 use site::site_for as site;
 use std::io::{Read, Write};
@@ -25,20 +27,30 @@ struct Server {
     now: Instant,
     pause: Pause,
     fallback: Option<TlsConfig>,
+    /// Every ClientHello.
+    refuses: bool,
+    /// The certificates of those who asked.
+    users: Vec<Option<Vec<u8>>>,
 }
 
 impl Server {
     fn new(tls: TlsConfig) -> Server {
         let config = Arc::new(Config::new(Limits::DEFAULT).with_tls(tls));
+        Server::over(Connection::new(config, Instant::ZERO))
+    }
+
+    fn over(connection: Connection<Arc<Config>>) -> Server {
         Server {
-            inbox: Inbox::new(vec![0; config.inbox_bytes()]),
+            inbox: Inbox::new(vec![0; connection.config().inbox_bytes()]),
             outbox: Outbox::new(vec![0; 32_768]),
-            connection: Connection::new(config, Instant::ZERO),
+            connection,
             handler: Handler::default(),
             events: vec![],
             now: Instant::ZERO,
             pause: Pause::Yield,
             fallback: None,
+            refuses: false,
+            users: vec![],
         }
     }
 
@@ -60,6 +72,7 @@ impl Server {
                 self.events.push(match &event {
                     Event::Request(r) => {
                         let tls = r.tls.expect("a protected request");
+                        self.users.push(tls.identity.map(|identity| identity.end_entity().to_vec()));
                         let alpn = String::from_utf8_lossy(tls.alpn.unwrap_or(b"-")).into_owned();
                         let resumed = if tls.resumed { " resumed" } else { "" };
                         format!(
@@ -76,7 +89,10 @@ impl Server {
                     Event::Fault(v) => format!("fault {}", v.name()),
                     other => format!("{other:?}"),
                 });
-                let _ = self.handler.on(event);
+                match event {
+                    Event::Hello(hello) if self.refuses => hello.refuse(),
+                    event => _ = self.handler.on(event),
+                }
             }
             self.pause = turn.finish();
             if self.pause == Pause::Caller(Wait::Config)

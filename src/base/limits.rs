@@ -67,7 +67,11 @@ limits! {
     ConnectionAgeMs, "connection_age_ms", Millis, 3_600_000, 1_000, 604_800_000;
     /// To the end of a head: from accept (with TLS, from the handshake's end), later from the head's first byte. Beyond it: 408.
     HeadMs, "head_ms", Millis, 10_000, 100, 600_000;
-    /// From accept to the end of the TLS handshake.
+    /// A PROXY header of version 2, all of it; one of version 1 has 107 bytes at most. Beyond it: the end, without an answer.
+    ProxyHeaderBytes, "proxy_header_bytes", Bytes, 2_048, 232, 16_384;
+    /// What `HeadMs` is for a connection that is only told that there are too many.
+    OverloadMs, "overload_ms", Millis, 1_000, 100, 600_000;
+    /// From accept to the end of the TLS handshake, a PROXY header in front of it included.
     HandshakeMs, "handshake_ms", Millis, 10_000, 100, 600_000;
     /// Between a response and the first byte of the next request.
     IdleMs, "idle_ms", Millis, 30_000, 100, 3_600_000;
@@ -89,6 +93,10 @@ limits! {
     HandshakeMessageBytes, "tls_handshake_message_bytes", Bytes, 65_536, 16_384, 65_536;
     /// A ClientHello, as declared.
     ClientHelloBytes, "tls_client_hello_bytes", Bytes, 16_384, 1_024, 65_536;
+    /// Certificates of a client's chain, its own included.
+    ClientCertificates, "tls_client_certificates", Count, 8, 1, 16;
+    /// The certificates of a client's chain together.
+    ClientCertificateBytes, "tls_client_certificate_bytes", Bytes, 65_536, 1_024, 65_536;
     /// Records of a handshake: one-byte records must pass, endless ones must not.
     HandshakeRecords, "tls_handshake_records", Count, 16_384, 64, 65_536;
     /// Consecutive records without content.

@@ -28,7 +28,7 @@ pub enum Misuse {
     TooMuchContent,
     /// Trailers need `Content::Streamed`.
     NoTrailers,
-    /// The peer did not ask for that.
+    /// The peer did not ask for that, or not for that protocol.
     NoUpgrade,
     /// No such job was handed out, or it came back before.
     UnknownJob,

@@ -96,6 +96,7 @@ rules! {
     UpgradeWithBody: Connection 400 PROTOCOL 0 "RFC 9110 §7.8" "a request to upgrade carries a body";
     UpgradeSyntax: Connection 400 PROTOCOL 0 "RFC 9110 §7.8" "Upgrade is not a list of protocols";
     ConnectWithBody: Connection 400 PROTOCOL 0 "RFC 9110 §9.3.6" "a CONNECT request carries a body";
+    Misdirected: Message 421 PROTOCOL 0 "RFC 9110 §7.4" "the request is for a host that this connection does not serve";
     ExpectationUnknown: Connection 417 PROTOCOL 0 "RFC 9110 §10.1.1" "the expectation is not 100-continue";
     // HTTP/1.1: framing
     LengthAndCoding: Connection 400 PROTOCOL 0 "RFC 9112 §6.1" "Content-Length and Transfer-Encoding stand together";
@@ -172,6 +173,20 @@ rules! {
     OverheadFlood: Connection 400 CALM 0 "RFC 9113 §10.5" "too little content for so many frames" limit OverheadBytes;
     Stalled: Message 408 CANCEL 0 "RFC 9113 §10.5" "a response waits too long for its window" limit StallMs;
     StallFlood: Connection 408 CALM 0 "RFC 9113 §10.5" "a third response waits too long for its window" limit StallMs;
+    // Accept
+    ProxySignature: Connection 400 PROTOCOL 0 "PROXY protocol §2" "the connection does not begin with a PROXY header";
+    ProxyLine: Connection 400 PROTOCOL 0 "PROXY protocol §2.1" "the line of a PROXY header is malformed";
+    ProxyLineTooLong: Connection 400 PROTOCOL 0 "PROXY protocol §2.1" "the line of a PROXY header does not end within 107 bytes";
+    ProxyAddress: Connection 400 PROTOCOL 0 "PROXY protocol §2.1" "an address or a port of a PROXY header is malformed";
+    ProxyVersion: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "a PROXY header has a version or a command that does not exist";
+    ProxyFamily: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "a PROXY header has an address family or a transport that does not exist";
+    ProxyLength: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "a PROXY header is too short for its addresses";
+    ProxyTooLong: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "a PROXY header is too long" limit ProxyHeaderBytes;
+    ProxyTlv: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "a value of a PROXY header is malformed, or stands twice";
+    ProxyChecksum: Connection 400 PROTOCOL 0 "PROXY protocol §2.2.3" "the checksum of a PROXY header is wrong";
+    ProxyTruncated: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "the connection ended inside a PROXY header";
+    ProxyTimeout: Connection 408 CANCEL 0 "PROXY protocol §2" "the PROXY header did not arrive in time" limit HeadMs;
+    Overloaded: Connection 503 CALM 0 "RFC 9110 §15.6.4" "the server has too many connections";
     // Time and rates
     HeadTimeout: Connection 408 CANCEL 0 "RFC 9112 §9.5" "the head did not arrive in time" limit HeadMs;
     HandshakeTimeout: Connection 408 CANCEL 90 "RFC 9112 §9.5" "the TLS handshake did not end in time" limit HandshakeMs;
@@ -189,7 +204,12 @@ rules! {
     TlsHandshakeTooLong: Connection 400 PROTOCOL 47 "RFC 8446 §4" "a handshake message is too long" limit HandshakeMessageBytes;
     TlsClientHelloTooLong: Connection 400 PROTOCOL 47 "RFC 8446 §4" "the ClientHello is too long" limit ClientHelloBytes;
     TlsHandshake: Connection 400 PROTOCOL 40 "RFC 8446 §4" "the handshake failed";
+    TlsCertificate: Connection 400 PROTOCOL 42 "RFC 8446 §4.4.2" "the client's certificate was refused";
+    TlsCertificateMissing: Connection 400 PROTOCOL 116 "RFC 8446 §4.4.2.4" "the client has sent no certificate where one is required";
+    TlsCertificatesTooMany: Connection 400 PROTOCOL 42 "RFC 8446 §4.4.2" "the client's chain has too many certificates" limit ClientCertificates;
+    TlsCertificatesTooLong: Connection 400 PROTOCOL 42 "RFC 8446 §4.4.2" "the client's chain of certificates is too long" limit ClientCertificateBytes;
     TlsNoApplicationProtocol: Connection 400 PROTOCOL 120 "RFC 7301 §3.2" "no application protocol in common";
+    TlsServerName: Connection 400 PROTOCOL 112 "RFC 6066 §3" "the server name is not one that is served here";
     TlsVersion: Connection 400 PROTOCOL 70 "RFC 8446 §4.2.1" "no TLS version in common";
     TlsBadRecord: Connection 400 PROTOCOL 20 "RFC 8446 §5.2" "a record did not authenticate";
     TlsInnerPlaintext: Connection 400 PROTOCOL 10 "RFC 8446 §5.4" "a record holds no content type, or one that may not come now";
@@ -197,6 +217,7 @@ rules! {
     TlsKeyUpdateValue: Connection 400 PROTOCOL 47 "RFC 8446 §4.6.3" "a KeyUpdate asks for what does not exist";
     TlsKeyUpdateFlood: Connection 400 CALM 10 "RFC 8446 §4.6.3" "too many records that carry no data" limit KeyUpdateBurst;
     TlsPostHandshake: Connection 400 PROTOCOL 10 "RFC 8446 §4.6" "a handshake message that may not come after the handshake";
+    TlsRenegotiation: Connection 400 PROTOCOL 10 "RFC 5246 §7.2.2" "the client insists on renegotiation";
     TlsAlertSyntax: Connection 400 PROTOCOL 50 "RFC 8446 §6" "an alert is not two bytes";
     TlsWarnings: Connection 400 CALM 10 "RFC 8446 §6" "too many warning alerts" limit WarningAlerts;
     TlsChangeCipherSpec: Connection 400 PROTOCOL 10 "RFC 8446 appendix D.4" "a ChangeCipherSpec that may not come now" limit CompatibilityCcs;
@@ -395,7 +416,7 @@ mod tests {
         for &rule in Rule::ALL {
             let v = Violation::over(rule, 7, &Limits::DEFAULT);
             assert!((400..=505).contains(&v.status()), "{rule:?}");
-            let documents = ["RFC ", "WHATWG ", "Protobuf ", "gRPC "];
+            let documents = ["RFC ", "WHATWG ", "Protobuf ", "gRPC ", "PROXY protocol "];
             assert!(documents.iter().any(|d| v.section().starts_with(d)), "{rule:?}");
             assert!(!v.text().is_empty());
             assert_eq!(v.limit().is_some(), v.value != 0, "{rule:?}");

@@ -8,6 +8,7 @@ use crate::decode::coding::{Coded, Coding, EncodeFault, Encoder, Flow};
 use crate::parse::Content;
 use crate::parse::semantics::{check_field, may_be_trailer};
 use crate::read::OutboxMut;
+use crate::stages::Stage;
 
 /// Coded bytes that wait for room. Content that is no longer once it is coded has its length declared.
 pub(super) const STAGE: usize = 8_192;
@@ -51,6 +52,9 @@ pub(super) struct Coder {
     ended: bool,
     /// The trailer section behind the content: lines of `name NUL value NUL`.
     trailers: Vec<u8>,
+    /// What its encoder cost, if that is measured.
+    pub(super) clock: Option<fn() -> u64>,
+    pub(super) spent: Stage,
 }
 
 impl Coder {
@@ -74,7 +78,23 @@ impl Coder {
     fn over(id: u64, encoder: Encoder, staged: Vec<u8>, trailers: Vec<u8>) -> Coder {
         let (from, to, left, whole) = (0, 0, None, false);
         let (flow, settled, dirty, wants, ended) = (Flow::More, true, false, false, false);
-        Coder { id, encoder, staged, from, to, left, whole, flow, settled, dirty, wants, ended, trailers }
+        Coder {
+            id,
+            encoder,
+            staged,
+            from,
+            to,
+            left,
+            whole,
+            flow,
+            settled,
+            dirty,
+            wants,
+            ended,
+            trailers,
+            clock: None,
+            spent: Stage::default(),
+        }
     }
 
     pub(super) fn coding(&self) -> Coding {
@@ -138,7 +158,12 @@ impl Coder {
 
     /// One step of the encoder, into what is free behind `to`.
     pub(super) fn encode(&mut self, input: &[u8], flow: Flow) -> Option<Coded> {
+        let since = self.clock.map_or(0, |clock| clock());
         let step = self.encoder.step(input, flow, self.staged.get_mut(self.to..)?).ok()?;
+        if let Some(clock) = self.clock {
+            let ticks = clock().saturating_sub(since);
+            self.spent.add(Stage { ticks, bytes: step.consumed as u64, count: 1 });
+        }
         self.to += step.produced;
         self.settled = step.done;
         self.dirty |= step.consumed > 0;

@@ -22,6 +22,7 @@ use crate::decode::coding::{Accept, Coding, Encoder, Flow};
 use crate::event::Fields;
 use crate::parse::Content;
 use crate::read::OutboxMut;
+use crate::stages::{Stage, Stages};
 
 pub(crate) use carrier::Carrier;
 pub(crate) use coder::Pumped;
@@ -58,12 +59,15 @@ pub(crate) struct Coders {
     active: Vec<Coder>,
     /// One that waits for the next response.
     spare: Vec<Coder>,
+    /// What those cost that are done.
+    stages: crate::stages::Kept,
 }
 
 impl Coders {
     /// `None`: the configuration does not ask for any.
     pub(crate) fn of(config: &Config) -> Option<Coders> {
-        (!config.response_codings().is_empty()).then(Coders::default)
+        let stages = Stages::of(config);
+        (!config.response_codings().is_empty()).then(|| Coders { stages, ..Coders::default() })
     }
 
     fn find(&mut self, id: u64) -> Option<&mut Coder> {
@@ -79,6 +83,7 @@ impl Coders {
         let all = self.active.iter().chain(&self.spare);
         (self.active.capacity() + self.spare.capacity()) * size_of::<Coder>()
             + all.map(Coder::retained_bytes).sum::<usize>()
+            + self.stages.as_ref().map_or(0, |_| size_of::<Stages>())
     }
 
     /// What is left of the pool, not counting the spare coder.
@@ -94,10 +99,11 @@ impl Coders {
             return None;
         }
         self.active.try_reserve(1).ok()?;
-        let coder = match self.spare.pop() {
+        let mut coder = match self.spare.pop() {
             Some(spare) => spare.renew(id, coding, pool - bound).ok()?,
             None => Coder::new(id, coding).ok()?,
         };
+        coder.clock = self.stages.as_ref().map(|stages| stages.clock());
         self.active.push(coder);
         self.active.last_mut()
     }
@@ -106,6 +112,9 @@ impl Coders {
     pub(crate) fn release(&mut self, id: u64) {
         let Some(at) = self.active.iter().position(|coder| coder.id == id) else { return };
         let mut coder = self.active.swap_remove(at);
+        if let Some(stages) = &mut self.stages {
+            stages.stats.decode.add(core::mem::take(&mut coder.spent));
+        }
         coder.rest();
         // An encoder that is made anew each time is not worth keeping.
         if coder.coding() != Coding::Brotli && self.spare.is_empty() && self.spare.try_reserve_exact(1).is_ok() {
@@ -123,7 +132,18 @@ impl Coders {
 
     /// Nothing more will be said on the connection.
     pub(crate) fn clear(&mut self) {
-        *self = Coders::default();
+        let (spent, mut stages) = (self.spent(), self.stages.take());
+        if let Some(stages) = &mut stages {
+            stages.stats.decode = spent;
+        }
+        *self = Coders { stages, ..Coders::default() };
+    }
+
+    /// What encoders have cost, if that is measured.
+    pub(crate) fn spent(&self) -> Stage {
+        let mut spent = self.stages.as_ref().map_or(Stage::default(), |stages| stages.stats.decode);
+        self.active.iter().for_each(|coder| spent.add(coder.spent));
+        spent
     }
 
     /// Some content should be flushed, as nobody else will push it out, or is complete but for its end: the exchange that it belongs to.

@@ -3,9 +3,11 @@
 //! rustls's unbuffered connection does the handshake. In front of it stand the limits that it has not got: the ClientHello is
 //! joined here, so that its declared length is judged by its first four bytes and its records may be of any size; records,
 //! ChangeCipherSpecs and warnings are counted; nothing reaches rustls that may not come now.
+//!
+//! Which version is spoken is known once rustls has answered the ClientHello. In TLS 1.2 the client's second flight is plaintext up to its
+//! ChangeCipherSpec, which counts there.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use rustls::kernel::KernelConnection;
@@ -13,13 +15,14 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError};
 use rustls::{
     AlertDescription, Error, ExtractedSecrets, HandshakeKind, InvalidMessage, PeerIncompatible, PeerMisbehaved,
-    ProtocolVersion, ServerConfig,
+    ProtocolVersion,
 };
 
+use super::config::TlsConfig;
 use super::hello;
-use super::record::{self, Fault, Header};
+use super::record::{self, Fault, Header, Suite};
 use super::traffic::Alert;
-use crate::base::{Limit, Limits, Rule};
+use crate::base::{Limit, Limits, Rule, flatten};
 
 // What our own flight and the rest may take next to a message that is being joined.
 const BESIDES: usize = 24 * 1_024;
@@ -57,14 +60,27 @@ pub(super) struct Offer {
     early_data: bool,
 }
 
+/// What the client's next records are.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Era {
+    /// Of a ClientHello.
+    Hello,
+    /// Protected, as TLS 1.3 does it.
+    Protected,
+    /// The plaintext part of a second flight of TLS 1.2.
+    Clear,
+    /// Behind its ChangeCipherSpec.
+    Changed,
+}
+
 /// A handshake that runs.
 pub(super) struct Handshake {
-    config: Arc<ServerConfig>,
-    ask: bool,
+    config: TlsConfig,
+    /// The caller has chosen, or need not.
+    settled: bool,
     waiting: bool,
     conn: Option<UnbufferedServerConnection>,
-    /// A ClientHello comes next, in plaintext; else everything is protected.
-    plain: bool,
+    era: Era,
     /// ClientHellos that rustls has seen: two after a HelloRetryRequest.
     hellos: u8,
     /// The ClientHello as far as it came, behind room for a record header.
@@ -82,20 +98,26 @@ pub(super) struct Handshake {
 /// What a finished handshake leaves.
 pub(super) struct Finished {
     pub(super) secrets: ExtractedSecrets,
-    pub(super) kernel: KernelConnection<ServerConnectionData>,
+    /// The key schedule, where there is one to go on with.
+    pub(super) kernel: Option<KernelConnection<ServerConnectionData>>,
+    pub(super) suite: Suite,
+    pub(super) version: &'static str,
+    pub(super) identity: Option<Box<[u8]>>,
+    /// The client's chain is not taken; there are keys by now under which it can be told.
+    pub(super) refused: Option<Rule>,
     pub(super) alpn: Option<Box<[u8]>>,
     pub(super) sni: Option<Box<str>>,
     pub(super) resumed: bool,
 }
 
 impl Handshake {
-    pub(super) fn new(config: Arc<ServerConfig>, ask: bool) -> Handshake {
+    pub(super) fn new(config: TlsConfig) -> Handshake {
         Handshake {
+            settled: !config.asks(),
             config,
-            ask,
             waiting: false,
             conn: None,
-            plain: true,
+            era: Era::Hello,
             hellos: 0,
             hello: Vec::new(),
             incoming: Vec::new(),
@@ -108,13 +130,17 @@ impl Handshake {
     }
 
     /// The caller's choice; ignored once rustls has begun.
-    pub(super) fn choose(&mut self, config: Arc<ServerConfig>) -> bool {
+    pub(super) fn choose(&mut self, config: TlsConfig) -> bool {
         if self.hellos > 0 {
             return false;
         }
         self.config = config;
-        self.ask = false;
+        self.settled = true;
         core::mem::take(&mut self.waiting)
+    }
+
+    pub(super) fn config(&self) -> &TlsConfig {
+        &self.config
     }
 
     /// Takes the record that `raw` begins with. `first`: nothing was taken before.
@@ -123,7 +149,8 @@ impl Handshake {
             return Ok(Step::Hello);
         }
         let kind = |kind| self.judge_kind(limits, kind, first);
-        let (kind, len) = match record::header(raw, false, kind, judge_length)? {
+        let era = self.era;
+        let (kind, len) = match record::header(raw, false, kind, |kind, len| judge_length(era, kind, len))? {
             Header::Partial(missing) => return Ok(Step::Need(missing)),
             Header::Whole(kind, len) => (kind, len),
         };
@@ -133,11 +160,19 @@ impl Handshake {
         };
         self.records = self.records.saturating_add(1);
         let content = record.get(record::HEADER..).unwrap_or_default();
-        let taken = match kind {
-            record::CHANGE_CIPHER_SPEC => self.change_cipher_spec(limits, content, total),
-            record::ALERT => self.plain_alert(limits, content, total),
-            record::HANDSHAKE => self.client_hello(limits, content, total, out),
-            _ => self.protected(limits, record, out),
+        let taken = match (kind, self.era) {
+            (record::CHANGE_CIPHER_SPEC, era) => match self.change_cipher_spec(limits, content) {
+                Ok(()) if era == Era::Clear => {
+                    let step = self.hand_on(limits, record, out);
+                    self.era = Era::Changed;
+                    step
+                }
+                Ok(()) => Ok(Step::More { total }),
+                Err(rule) => Err(rule),
+            },
+            (record::ALERT, Era::Hello | Era::Protected | Era::Clear) => self.plain_alert(limits, content, total),
+            (record::HANDSHAKE, Era::Hello) => self.client_hello(limits, content, total, out),
+            _ => self.hand_on(limits, record, out),
         };
         taken.map_err(|rule| (rule, 0))
     }
@@ -147,12 +182,13 @@ impl Handshake {
         let begun = self.hellos > 0;
         match kind {
             b'A'..=b'Z' if first => return Err(Rule::TlsPlainHttp),
-            record::HANDSHAKE if self.plain => {}
-            record::ALERT => {}
-            // RFC 8446 §5.1: nothing may come between the parts of a handshake message.
-            record::CHANGE_CIPHER_SPEC if begun && !joining => {}
-            record::CHANGE_CIPHER_SPEC if !begun => return Err(Rule::TlsChangeCipherSpec),
-            record::APPLICATION_DATA if !self.plain || (self.skips_early_data() && !joining) => {}
+            record::HANDSHAKE if self.era != Era::Protected => {}
+            record::ALERT if self.era != Era::Changed || !joining => {}
+            // RFC 8446 §5.1: nothing may come between the parts of a handshake message. In TLS 1.2 there is one.
+            record::CHANGE_CIPHER_SPEC if begun && !joining && self.era != Era::Changed => {}
+            record::CHANGE_CIPHER_SPEC if !begun || self.era == Era::Changed => return Err(Rule::TlsChangeCipherSpec),
+            record::APPLICATION_DATA if self.era == Era::Protected => {}
+            record::APPLICATION_DATA if self.era == Era::Hello && self.skips_early_data() && !joining => {}
             _ => return Err(Rule::TlsRecordType),
         }
         if self.records >= limits.get(Limit::HandshakeRecords) {
@@ -165,21 +201,21 @@ impl Handshake {
         self.hellos > 0 && self.offer.as_ref().is_some_and(|offer| offer.early_data)
     }
 
-    // RFC 8446 appendix D.4: dropped, whatever it is for, as long as it is the one byte that it must be.
-    fn change_cipher_spec(&mut self, limits: &Limits, content: &[u8], total: usize) -> Result<Step, Rule> {
+    // RFC 8446 appendix D.4: whatever it is for, it is the one byte that it must be. In TLS 1.3 it is dropped.
+    fn change_cipher_spec(&mut self, limits: &Limits, content: &[u8]) -> Result<(), Rule> {
         self.change_cipher_specs = self.change_cipher_specs.saturating_add(1);
         if content != [1] || self.change_cipher_specs > limits.get(Limit::CompatibilityCcs) {
             return Err(Rule::TlsChangeCipherSpec);
         }
-        Ok(Step::More { total })
+        Ok(())
     }
 
     // A client may fail before it has keys. What it says is not authenticated, but then no data was, either.
     fn plain_alert(&mut self, limits: &Limits, content: &[u8], total: usize) -> Result<Step, Rule> {
-        match Alert::read(content)? {
+        match Alert::read(content, self.era == Era::Clear)? {
             Alert::CloseNotify => Ok(Step::Closed { total }),
             Alert::Fatal => Err(Rule::TlsPeerAlert),
-            Alert::UserCanceled => {
+            Alert::Warning => {
                 self.warnings = self.warnings.saturating_add(1);
                 if self.warnings > limits.get(Limit::WarningAlerts) {
                     return Err(Rule::TlsWarnings);
@@ -234,7 +270,7 @@ impl Handshake {
             self.offer =
                 Some(Offer { sni: found.sni.map(Box::from), alpn: found.alpn.into(), early_data: found.early_data });
         }
-        if self.ask {
+        if !self.settled {
             self.waiting = true;
             return Ok(());
         }
@@ -244,7 +280,7 @@ impl Handshake {
     /// Gives the ClientHello to rustls, in records of the greatest size.
     pub(super) fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), Rule> {
         if self.conn.is_none() {
-            let conn = UnbufferedServerConnection::new(self.config.clone()).map_err(|_| Rule::TlsInternal)?;
+            let conn = UnbufferedServerConnection::new(self.config.server().clone()).map_err(|_| Rule::TlsInternal)?;
             self.conn = Some(conn);
         }
         let mut hello = core::mem::take(&mut self.hello);
@@ -266,17 +302,20 @@ impl Handshake {
         self.hellos = self.hellos.saturating_add(1);
         let first = self.hellos == 1;
         let driven = self.drive(out);
-        let retry = self.conn.as_ref().and_then(|conn| conn.handshake_kind());
+        let conn = self.conn.as_ref();
+        let old = conn.and_then(|conn| conn.protocol_version()) == Some(ProtocolVersion::TLSv1_2);
         // Until the ServerHello is out, we speak plaintext too; a HelloRetryRequest asks for another ClientHello.
-        self.plain = match retry {
-            None => true,
-            Some(HandshakeKind::FullWithHelloRetryRequest) => first,
-            Some(_) => false,
+        self.era = match conn.and_then(|conn| conn.handshake_kind()) {
+            None => Era::Hello,
+            Some(_) if old => Era::Clear,
+            Some(HandshakeKind::FullWithHelloRetryRequest) if first => Era::Hello,
+            Some(_) => Era::Protected,
         };
         driven.map(|_| ())
     }
 
-    fn protected(&mut self, limits: &Limits, record: &[u8], out: &mut Vec<u8>) -> Result<Step, Rule> {
+    // Gives rustls a record as it is.
+    fn hand_on(&mut self, limits: &Limits, record: &[u8], out: &mut Vec<u8>) -> Result<Step, Rule> {
         let bound = limits.size(Limit::HandshakeMessageBytes);
         let others = out.len().saturating_add(self.offer.as_ref().map_or(0, |offer| offer.alpn.len()));
         let room = bound.saturating_add(BESIDES).saturating_sub(others).min(bound);
@@ -296,7 +335,6 @@ impl Handshake {
     // Lets rustls work until it waits for more, is done, or fails.
     fn drive(&mut self, out: &mut Vec<u8>) -> Result<Driven, Rule> {
         let conn = self.conn.as_mut().ok_or(Rule::TlsInternal)?;
-        let start = out.len();
         loop {
             let status = conn.process_tls_records(&mut self.incoming);
             let discard = status.discard;
@@ -317,13 +355,6 @@ impl Handshake {
             if self.incoming.is_empty() {
                 self.incoming = Vec::new();
             }
-            // The configuration may know TLS 1.2; we do not. Nothing of that handshake goes out.
-            if conn.protocol_version() == Some(ProtocolVersion::TLSv1_2) {
-                out.truncate(start);
-                self.plain = true;
-                self.conn = None;
-                return Err(Rule::TlsVersion);
-            }
             match driven {
                 None => {}
                 Some(Err(rule)) => {
@@ -343,24 +374,52 @@ impl Handshake {
     }
 
     /// Takes the connection apart once `open` said that it is done.
-    pub(super) fn finish(mut self) -> Result<Finished, Rule> {
+    pub(super) fn finish(mut self, limits: &Limits) -> Result<Finished, Rule> {
         let conn = self.conn.take().ok_or(Rule::TlsInternal)?;
         let alpn = conn.alpn_protocol().map(Box::from);
         let resumed = conn.handshake_kind() == Some(HandshakeKind::Resumed);
+        let (identity, refused) = match self.identity(&conn, limits) {
+            Ok(identity) => (identity, None),
+            Err(rule) => (None, Some(rule)),
+        };
+        let suite = conn.negotiated_cipher_suite().ok_or(Rule::TlsInternal)?;
+        let suite = Suite::new(suite, &self.config.server().crypto_provider().cipher_suites);
         let (secrets, kernel) = conn.dangerous_into_kernel_connection().map_err(|_| Rule::TlsInternal)?;
-        Ok(Finished { secrets, kernel, alpn, sni: self.offer.and_then(|offer| offer.sni), resumed })
+        let (version, kernel) = match suite {
+            Suite::Tls13(_) => ("TLSv1.3", Some(kernel)),
+            Suite::Tls12(..) => ("TLSv1.2", None),
+        };
+        let sni = self.offer.and_then(|offer| offer.sni);
+        Ok(Finished { secrets, kernel, suite, version, identity, refused, alpn, sni, resumed })
+    }
+
+    // Whom rustls's verifier took the client for; in a resumed session, when it began.
+    fn identity(&self, conn: &UnbufferedServerConnection, limits: &Limits) -> Result<Option<Box<[u8]>>, Rule> {
+        let Some(chain) = conn.peer_certificates().filter(|chain| !chain.is_empty()) else { return Ok(None) };
+        if !self.config.identifies() {
+            return Err(Rule::TlsInternal);
+        }
+        if chain.len() > limits.size(Limit::ClientCertificates) {
+            return Err(Rule::TlsCertificatesTooMany);
+        }
+        let bytes = chain.iter().fold(0usize, |sum, certificate| sum.saturating_add(certificate.len()));
+        if bytes > limits.size(Limit::ClientCertificateBytes) {
+            return Err(Rule::TlsCertificatesTooLong);
+        }
+        Ok(Some(flatten(chain.iter().map(|certificate| certificate.as_ref()))))
     }
 
     /// The records that end a handshake which failed by `code`.
     ///
     /// While we speak plaintext the alert is ours. Under the handshake's keys, which only rustls has, it is rustls's: the one of
-    /// its own complaint, or else the one that a bad record makes it send (unexpected_message); close_notify is not to be had.
+    /// its own complaint, or else the one that a bad record makes it send (unexpected_message; bad_record_mac in TLS 1.2);
+    /// close_notify is not to be had.
     pub(super) fn last_words(&mut self, code: u8) -> Vec<u8> {
         let mut words = core::mem::take(&mut self.alert);
         if !words.is_empty() {
             return words;
         }
-        if self.plain {
+        if self.speaks_plaintext() {
             let [level, code] = super::traffic::alert(code);
             words.extend_from_slice(&[record::ALERT, 3, 3, 0, 2, level, code]);
             return words;
@@ -380,6 +439,16 @@ impl Handshake {
         collect(conn, &mut self.incoming)
     }
 
+    // TLS 1.2: our keys change behind the client's, or at once in a resumed session.
+    fn speaks_plaintext(&self) -> bool {
+        let resumed = self.conn.as_ref().and_then(|conn| conn.handshake_kind()) == Some(HandshakeKind::Resumed);
+        match self.era {
+            Era::Hello => true,
+            Era::Protected => false,
+            Era::Clear | Era::Changed => !resumed,
+        }
+    }
+
     pub(super) fn retained_bytes(&self) -> usize {
         let offer = self.offer.as_ref().map_or(0, |offer| offer.alpn.len() + offer.sni.as_ref().map_or(0, |s| s.len()));
         size_of::<Handshake>() + self.hello.capacity() + self.incoming.capacity() + self.alert.capacity() + offer
@@ -393,10 +462,12 @@ enum Driven {
     Closed,
 }
 
-fn judge_length(kind: u8, len: usize) -> Result<(), Rule> {
+fn judge_length(era: Era, kind: u8, len: usize) -> Result<(), Rule> {
+    const PROTECTED: usize = record::FRAGMENT + 24; // nonce and tag (RFC 5288 §3)
     match (kind, len) {
         // RFC 8446 §5.1: only application data may be empty, and while a handshake runs that is no use either.
         (_, 0) => Err(Rule::TlsRecordEmpty),
+        (record::HANDSHAKE | record::ALERT, ..=PROTECTED) if era == Era::Changed => Ok(()),
         (record::APPLICATION_DATA, ..=record::CIPHERTEXT) | (_, ..=record::FRAGMENT) => Ok(()),
         _ => Err(Rule::TlsRecordTooLong),
     }
@@ -453,6 +524,8 @@ fn collect(conn: &mut UnbufferedServerConnection, incoming: &mut [u8]) -> Vec<u8
 fn rule_of(error: &Error) -> Rule {
     match error {
         Error::NoApplicationProtocol => Rule::TlsNoApplicationProtocol,
+        Error::InvalidCertificate(_) => Rule::TlsCertificate,
+        Error::NoCertificatesPresented => Rule::TlsCertificateMissing,
         Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled

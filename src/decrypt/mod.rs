@@ -1,12 +1,12 @@
 //! In: ciphertext, where it lies in the caller's buffer. Out: plaintext in the same place, and sealed records.
 //!
-//! The TLS seam: TLS 1.3 (RFC 8446), server side, one connection. [rustls] does the handshake; what comes after it is done
-//! here, in place and without an allocation per record. The crypto provider is the caller's, inside its
-//! [`rustls::ServerConfig`].
+//! The TLS seam: TLS 1.3 (RFC 8446) and TLS 1.2 (RFC 5246, with ECDHE and AEADs alone), server side, one connection. [rustls] does
+//! the handshake; what comes after it is done here, in place and without an allocation per record. Which versions are spoken is
+//! for rustls's configuration to say; the crypto provider is the caller's, inside its [`rustls::ServerConfig`].
 //!
 //! ```text
 //!              open: one record at a time                 seal: in place
-//!   raw  ---> [ handshake: ClientHello joined, rustls ]   [ header | content | type, tag ] ---> out
+//!   raw  ---> [ handshake: ClientHello joined, rustls ]   [ header | content | trailer ]   ---> out
 //!        ---> [ traffic: plaintext where the record lay ]
 //!   flush: flights, KeyUpdates, close_notify, alerts  ---> out
 //! ```
@@ -15,12 +15,14 @@
 //!   the rest; what follows the client's Finished stays with the caller until then.
 //! - [`Tls::flush`] writes what the machine itself has to say. Ask [`Tls::pending`] after every `open` and `seal`. Flush
 //!   before sealing anything new, since records are numbered in the order in which they are sealed.
-//! - [`Tls::seal`] seals application data that the caller has put behind [`Tls::HEADER`] bytes of room.
+//! - [`Tls::seal`] seals application data that the caller has put behind [`Tls::header`] bytes of room, [`Tls::seal_from`] any
+//!   slice into any room.
 //! - A broken rule is found once and then stays: every later `open` returns the same [`Violation`]. [`Tls::fail`] queues
 //!   the alert that tells the peer.
 //!
-//! TLS 1.2 is not spoken: a client that offers nothing newer gets `protocol_version`, also if the configuration knows TLS
-//! 1.2. Early data (RFC 8446 §4.2.10) is never accepted; some of what a client sends nevertheless is skipped by rustls.
+//! Early data (RFC 8446 §4.2.10) is never accepted; some of what a client sends nevertheless is skipped by rustls. In TLS 1.2 there
+//! is no renegotiation (one warning says so, then it ends the connection) and there are no new keys: [`Tls::is_worn`] says when a
+//! connection should end for want of them.
 //!
 //! ```
 //! # fn config() -> Option<rustls::ServerConfig> { None }
@@ -44,52 +46,24 @@
 //! # Ok::<(), vestibule::Violation>(())
 //! ```
 
+mod clients;
+mod config;
 mod handshake;
 mod hello;
 mod record;
 mod traffic;
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::base::{Instant, Limits, Rule, Violation};
-use handshake::{Handshake, Step};
+use crate::base::{Identity, Instant, Limit, Limits, Names, Rule, Violation};
+use handshake::{Finished, Handshake, Step};
+use record::Form;
 use traffic::{Got, Traffic};
 
+pub use clients::BoundedVerifier;
+pub use config::TlsConfig;
 pub use hello::{Hello, Protocols};
-
-/// What a server is over TLS. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct TlsConfig {
-    server: Arc<rustls::ServerConfig>,
-    ask: bool,
-}
-
-impl TlsConfig {
-    /// Takes rustls's configuration and sets what this machine depends on: secrets can be extracted (the records are opened
-    /// and sealed here), no early data, no data before the client's Finished.
-    ///
-    /// The provider's TLS 1.3 suites should have their QUIC side (`Tls13CipherSuite::quic`), as those of aws-lc-rs and ring
-    /// do. Without it, sealing a record goes through a buffer that is allocated for it.
-    pub fn new(mut config: rustls::ServerConfig) -> TlsConfig {
-        config.enable_secret_extraction = true;
-        config.max_early_data_size = 0;
-        config.send_half_rtt_data = false;
-        TlsConfig { server: Arc::new(config), ask: false }
-    }
-
-    /// The same, but the caller is asked for a configuration once the ClientHello is there: [`Opened::Hello`], answered by
-    /// [`Tls::choose`]. This one is the fall-back.
-    pub fn ask(self) -> TlsConfig {
-        TlsConfig { ask: true, ..self }
-    }
-
-    /// rustls's configuration, as set.
-    pub fn server(&self) -> &Arc<rustls::ServerConfig> {
-        &self.server
-    }
-}
 
 /// What [`Tls::open`] found. Every length is in bytes of ciphertext from the front of what it was given.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -152,9 +126,12 @@ pub struct Tls {
     failed: Option<Violation>,
     /// What a chosen configuration led to, told by the next `open`.
     chosen: Result<(), Rule>,
+    version: Option<&'static str>,
     cipher: Option<&'static str>,
     alpn: Option<Box<[u8]>>,
     sni: Option<Box<str>>,
+    identity: Option<Box<[u8]>>,
+    names: Option<Names>,
 }
 
 impl core::fmt::Debug for Tls {
@@ -168,26 +145,27 @@ impl core::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Room that [`Tls::seal`] needs before the plaintext.
-    pub const HEADER: usize = record::HEADER;
-    /// Room that [`Tls::seal`] needs behind the plaintext.
-    pub const TRAILER: usize = record::TRAILER;
+    /// The most room that [`Tls::seal`] needs before the plaintext; see [`Tls::header`].
+    pub const HEADER_MOST: usize = record::HEADER_MOST;
+    /// The most room that [`Tls::seal`] needs behind the plaintext; see [`Tls::trailer`].
+    pub const TRAILER_MOST: usize = record::TRAILER_MOST;
     /// The greatest plaintext of one record (RFC 8446 §5.1).
     pub const FRAGMENT: usize = record::FRAGMENT;
     /// The greatest record that can come in.
     pub const RECORD: usize = record::HEADER + record::CIPHERTEXT;
     /// The least room that [`Tls::flush`] needs to make progress: a KeyUpdate or an alert is written whole or not at all.
-    pub const FLUSH_ROOM: usize = traffic::KEY_UPDATE_RECORD;
+    pub const FLUSH_ROOM: usize = traffic::LONGEST_RECORD;
     /// What a connection holds on the heap until the handshake is done, with default limits. See [`Tls::bound_bytes`].
     pub const BOUND_BYTES_HANDSHAKE: usize = 96 * 1_024;
-    /// What a connection holds on the heap after the handshake, once its last flight is flushed. rustls keeps a client's
-    /// certificate chain on top of that, if one was asked for.
+    /// What a connection holds on the heap after the handshake, once its last flight is flushed. A client's chain of certificates, if
+    /// one was sent, comes on top of that: once for [`Tls::identity`], and in TLS 1.3 once more inside rustls. [`Tls::bound_bytes`]
+    /// and [`Tls::retained_bytes`] count both.
     pub const BOUND_BYTES_OPEN: usize = 4 * 1_024;
 
     /// A connection that nothing has come from yet.
     pub fn new(config: &TlsConfig) -> Tls {
         Tls {
-            phase: Phase::Handshake(Box::new(Handshake::new(config.server.clone(), config.ask))),
+            phase: Phase::Handshake(Box::new(Handshake::new(config.clone()))),
             out: Vec::new(),
             sent: 0,
             consumed: 0,
@@ -199,16 +177,27 @@ impl Tls {
             last: Last::Open,
             failed: None,
             chosen: Ok(()),
+            version: None,
             cipher: None,
             alpn: None,
             sni: None,
+            identity: None,
+            names: None,
         }
     }
 
-    /// The most that [`Tls::retained_bytes`] says before the handshake is done: buffers of ours, bounded by `limits`, without
-    /// rustls's own fixed state, and with at most 24 KiB for the server's own flight, which is as long as its certificates.
+    /// The most that [`Tls::retained_bytes`] says: before the handshake is done buffers of ours, bounded by `limits`, without
+    /// rustls's own fixed state, and with at most 24 KiB for the server's own flight, which is as long as its certificates and
+    /// tickets. See [`Tls::bound_bytes_with_identity`] where clients may send certificates.
     pub fn bound_bytes(limits: &Limits) -> usize {
         handshake::bound_bytes(limits)
+    }
+
+    /// The same, with a client's chain of certificates as long as it may be, twice: what is kept of it.
+    pub fn bound_bytes_with_identity(limits: &Limits) -> usize {
+        let lengths = limits.size(Limit::ClientCertificates).saturating_mul(4);
+        let chain = limits.size(Limit::ClientCertificateBytes).saturating_add(lengths);
+        handshake::bound_bytes(limits).saturating_add(chain.saturating_mul(2))
     }
 
     /// Opens the record at the front of `raw`, in place: at most one. Behind [`Opened::Plain`] the bytes that were the record
@@ -276,16 +265,21 @@ impl Tls {
         let Phase::Handshake(handshake) = core::mem::replace(&mut self.phase, Phase::Over) else {
             return Err(Rule::TlsInternal);
         };
-        let done = handshake.finish()?;
-        let suite = done.kernel.negotiated_cipher_suite().tls13().ok_or(Rule::TlsInternal)?;
-        let receive = record::Receive::new(suite, done.secrets.rx)?;
-        let send = record::Send::new(suite, done.secrets.tx)?;
-        self.phase = Phase::Traffic(Box::new(Traffic::new(done.kernel, suite, receive, send, limits, now)));
+        let names = handshake.config().names().cloned();
+        let done = handshake.finish(limits)?;
+        let Finished { secrets, kernel, suite, version, identity, refused, alpn, sni, resumed } = done;
+        let asks = if alpn.as_deref() == Some(b"h2") { 0 } else { 1 };
+        let receive = record::Receive::new(suite, secrets.rx)?;
+        let send = record::Send::new(suite, secrets.tx)?;
+        self.phase = Phase::Traffic(Box::new(Traffic::new(kernel, suite, receive, send, asks, limits, now)));
+        if let Some(rule) = refused {
+            return Err(rule);
+        }
         self.established = true;
-        self.resumed = done.resumed;
-        self.cipher = suite.common.suite.as_str();
-        self.alpn = done.alpn;
-        self.sni = done.sni;
+        self.resumed = resumed;
+        self.version = Some(version);
+        self.cipher = suite.name();
+        (self.alpn, self.sni, self.identity, self.names) = (alpn, sni, identity, names);
         Ok(())
     }
 
@@ -316,7 +310,7 @@ impl Tls {
     /// leads to is told by the next [`Tls::open`].
     pub fn choose(&mut self, config: &TlsConfig) {
         if let (Phase::Handshake(handshake), None) = (&mut self.phase, self.failed)
-            && handshake.choose(config.server.clone())
+            && handshake.choose(config.clone())
         {
             self.chosen = handshake.begin(&mut self.out);
         }
@@ -335,8 +329,8 @@ impl Tls {
     pub fn pending(&self) -> usize {
         let records = match (&self.phase, self.last) {
             (Phase::Traffic(traffic), Last::Open) => traffic.pending_updates(),
-            (Phase::Traffic(traffic), Last::Queued(0)) => traffic.pending_updates() + traffic::ALERT_RECORD,
-            (Phase::Traffic(_), Last::Queued(_)) => traffic::ALERT_RECORD,
+            (Phase::Traffic(traffic), Last::Queued(0)) => traffic.pending_updates() + traffic.alert_record(),
+            (Phase::Traffic(traffic), Last::Queued(_)) => traffic.alert_record(),
             _ => 0,
         };
         self.unsent() + records
@@ -390,23 +384,84 @@ impl Tls {
         Ok(written)
     }
 
-    /// Seals one record of application data in place: `len` bytes of plaintext lie at `record[HEADER..HEADER + len]`; header,
-    /// type and tag are written around them. Returns `HEADER + len + TRAILER`.
+    /// Room that [`Tls::seal`] needs before the plaintext, once the handshake is done: 5 bytes, or 13 in TLS 1.2 with AES-GCM.
+    pub fn header(&self) -> usize {
+        self.form().header()
+    }
+
+    /// Room that [`Tls::seal`] needs behind the plaintext, once the handshake is done: 17 bytes, or 16 in TLS 1.2.
+    pub fn trailer(&self) -> usize {
+        self.form().trailer()
+    }
+
+    fn form(&self) -> Form {
+        match &self.phase {
+            Phase::Traffic(traffic) => traffic.sealing(),
+            _ => Form::Tls13,
+        }
+    }
+
+    /// Seals one record of application data in place: `len` bytes of plaintext lie at `record[header()..header() + len]`; what
+    /// protects them is written around them. Returns `header() + len + trailer()`.
     ///
     /// # Errors
     /// [`Rule::TlsKeysWornOut`] if [`Tls::flush`] was not called for so long that the keys could not be renewed.
     /// [`Rule::TlsInternal`] for a call that breaks the contract: while [`Tls::is_handshaking`], after close_notify or a
     /// failure, with more than [`Tls::FRAGMENT`] bytes, or without room for all of the record.
     pub fn seal(&mut self, record: &mut [u8], len: usize) -> Result<usize, Violation> {
+        let handshaking = self.is_handshaking() || !self.out.is_empty();
         let sealed = match (&mut self.phase, self.last) {
-            (Phase::Traffic(traffic), Last::Open | Last::Queued(0)) if self.out.is_empty() => traffic.seal(record, len),
+            (Phase::Traffic(traffic), Last::Open | Last::Queued(0)) if !handshaking => traffic.seal(record, len),
             _ => Err(Rule::TlsInternal),
         };
         sealed.map_err(|rule| Violation::new(rule, self.consumed))
     }
 
+    /// Seals as much of `plain` as there is room for in `out`, in as many records as that takes. For callers that keep plaintext
+    /// and ciphertext apart, such as a thread that does nothing else; nothing is allocated.
+    ///
+    /// Returns how much of `plain` was taken, and how much was written. Nothing is taken if there is no room for a byte, or if
+    /// there are records to flush first: call [`Tls::flush`] until [`Tls::pending`] is 0, then go on.
+    ///
+    /// ```
+    /// # fn carry(tls: &mut vestibule::decrypt::Tls, mut plain: &[u8], socket: &mut Vec<u8>) -> Result<(), vestibule::Violation> {
+    /// let mut out = [0; 20_000];
+    /// while !plain.is_empty() {
+    ///     let flushed = tls.flush(&mut out);
+    ///     let (taken, written) = tls.seal_from(plain, &mut out[flushed..])?;
+    ///     socket.extend_from_slice(&out[..flushed + written]);
+    ///     plain = &plain[taken..];
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Tls::seal`].
+    pub fn seal_from(&mut self, mut plain: &[u8], out: &mut [u8]) -> Result<(usize, usize), Violation> {
+        let (mut taken, mut written) = (0, 0);
+        let (header, trailer) = (self.header(), self.trailer());
+        while !plain.is_empty() && self.pending() == 0 {
+            let room = out.get_mut(written..).unwrap_or_default();
+            let fits = room.len().saturating_sub(header + trailer).min(Self::FRAGMENT).min(plain.len());
+            let (Some((part, rest)), true) = (plain.split_at_checked(fits), fits > 0) else { break };
+            if let Some(content) = room.get_mut(header..header + fits) {
+                content.copy_from_slice(part);
+            }
+            written += self.seal(room, fits)?;
+            taken += fits;
+            plain = rest;
+        }
+        Ok((taken, written))
+    }
+
+    /// The keys have sealed nearly all that they safely can, and cannot be renewed, as in TLS 1.2: end the connection soon. With
+    /// AES-GCM that is after 16 million records.
+    pub fn is_worn(&self) -> bool {
+        matches!(&self.phase, Phase::Traffic(traffic) if traffic.is_worn())
+    }
+
     /// Asks for fresh keys in both directions (RFC 8446 §4.6.3), with the next flush. Asking again before that adds nothing.
-    /// It is never necessary: keys that wear out are renewed without being asked.
+    /// It is never necessary: keys that wear out are renewed without being asked. In TLS 1.2 it does nothing.
     pub fn update_keys(&mut self) {
         if let Phase::Traffic(traffic) = &mut self.phase {
             traffic.update_keys();
@@ -444,9 +499,19 @@ impl Tls {
         }
     }
 
-    /// The protocol version once the handshake is done.
+    /// The protocol version once the handshake is done: `"TLSv1.3"` or `"TLSv1.2"`.
     pub fn version(&self) -> Option<&'static str> {
-        self.established.then_some("TLSv1.3")
+        self.version
+    }
+
+    /// Who the client is, once the handshake is done and if it has sent a certificate; also after a resumption.
+    pub fn identity(&self) -> Option<Identity<'_>> {
+        Identity::of(self.identity.as_deref()?)
+    }
+
+    /// The hosts that the configuration in force serves, once the handshake is done and if that was said.
+    pub fn names(&self) -> Option<&Names> {
+        self.names.as_ref()
     }
 
     /// The cipher suite once the handshake is done: `"TLS13_AES_128_GCM_SHA256"`.
@@ -473,12 +538,16 @@ impl Tls {
     /// schedule) an estimate of 2 KiB is counted; during the handshake their state is not counted.
     pub fn retained_bytes(&self) -> usize {
         const RUSTLS: usize = 2 * 1_024;
+        let identity = self.identity.as_ref().map_or(0, |list| list.len());
         let phase = match &self.phase {
             Phase::Handshake(handshake) => handshake.retained_bytes(),
-            Phase::Traffic(_) => size_of::<Traffic>() + RUSTLS,
+            Phase::Traffic(traffic) => {
+                let again = if traffic.keeps_chain() { identity } else { 0 };
+                size_of::<Traffic>() + RUSTLS + again
+            }
             Phase::Over => 0,
         };
         let names = self.alpn.as_ref().map_or(0, |alpn| alpn.len()) + self.sni.as_ref().map_or(0, |sni| sni.len());
-        phase + self.out.capacity() + names
+        phase + self.out.capacity() + names + identity
     }
 }

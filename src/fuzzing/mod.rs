@@ -16,11 +16,13 @@ mod codings;
 mod forms;
 mod json_tokens;
 mod protobuf;
+mod proxy;
 
 pub use codings::{br, deflate, encode, zstd};
 pub use forms::{form, multipart};
 pub use json_tokens::json_tokens;
 pub use protobuf::{grpc, protobuf};
+pub use proxy::proxy;
 
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 

@@ -431,7 +431,7 @@ impl Turn<'_, '_> {
                     protocol: None,
                     fields: Fields::new(head.fields.of(arena)),
                 };
-                Event::Request(Request { head, has_body, tls: None, reply })
+                Event::Request(Request { head, has_body, tls: None, source: None, reply })
             }
             Raw::Body { from, len, gathered, whole, last } => {
                 let bytes = if gathered { &gather[..] } else { &chunk[from..from + len] };

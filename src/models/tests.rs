@@ -91,7 +91,7 @@ impl App {
             }
             Event::Aborted { tag, why, .. } => self.say(tag, &format!("aborted {:?}", why.map(|v| v.rule))),
             Event::Fault(violation) => self.faults.push(violation.rule),
-            Event::Tunnel(_) | Event::Hello(_) => panic!("not asked for"),
+            Event::Tunnel(_) | Event::Hello(_) | Event::Proxied(_) => panic!("not asked for"),
         }
     }
 

@@ -31,7 +31,8 @@ pub enum Expect {
         /// Decoded bytes at most, within `gather_bytes`.
         max: u32,
     },
-    /// In parts, at most 64 KiB of them before they are given back with `release`.
+    /// In parts, at most 64 KiB of them before they are given back with `release`. The bytes of a tunnel come alike; every other
+    /// choice takes them as they come.
     Manual,
     /// Not at all: it is read and dropped.
     Discard,

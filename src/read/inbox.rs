@@ -140,6 +140,20 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Inbox<S> {
         n
     }
 
+    /// Takes received bytes out again, from the front, for a stage that lies elsewhere: ciphertext for a crypto thread. Only of an
+    /// inbox that no turn has seen bytes in. Says how much it was.
+    pub fn read(&mut self, into: &mut [u8]) -> usize {
+        self.view().release();
+        let (raw, tail) = (self.at.raw as usize, self.at.tail as usize);
+        let waiting = self.store.as_ref().get(raw..tail).unwrap_or_default();
+        let n = waiting.len().min(into.len());
+        if let (Some(to), Some(from)) = (into.get_mut(..n), waiting.get(..n)) {
+            to.copy_from_slice(from);
+            self.view().drop_raw(n);
+        }
+        n
+    }
+
     /// The storage back, for a pool or the kernel.
     pub fn into_store(self) -> S {
         self.store
@@ -184,6 +198,21 @@ impl InboxMut<'_> {
     /// Bytes as received, not yet opened.
     pub(crate) fn raw(&mut self) -> &mut [u8] {
         &mut self.bytes[self.at.raw as usize..self.at.tail as usize]
+    }
+
+    /// All that was received and not consumed, while none of it was opened.
+    pub(crate) fn received(&self) -> &[u8] {
+        let start = if self.at.head == self.at.plain { self.at.raw } else { self.at.head };
+        &self.bytes[start as usize..self.at.tail as usize]
+    }
+
+    /// The first `n` of the received bytes are plaintext as they are: what stands in front of TLS.
+    pub(crate) fn uncover(&mut self, n: usize) {
+        if self.at.head == self.at.plain {
+            self.at.head = self.at.raw;
+        }
+        self.at.plain = (self.at.head as usize).saturating_add(n).min(self.at.tail as usize) as u32;
+        self.at.raw = self.at.raw.max(self.at.plain);
     }
 
     pub(crate) fn drop_raw(&mut self, n: usize) {
@@ -283,6 +312,15 @@ mod tests {
         }
         assert_eq!(view.plain().len(), 30_000);
         assert!(view.moved() <= 30_000, "moved {}", view.moved());
+    }
+
+    #[test]
+    fn what_was_received_can_be_taken_out_again() {
+        let mut inbox = Inbox::filled(*b"abcdef", 6);
+        let mut part = [0; 4];
+        assert_eq!((inbox.read(&mut part), &part, inbox.len()), (4, b"abcd", 2));
+        assert_eq!((inbox.read(&mut part), &part[..2], inbox.is_empty()), (2, &b"ef"[..], true));
+        assert_eq!(inbox.read(&mut part), 0);
     }
 
     #[test]

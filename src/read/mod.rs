@@ -11,5 +11,7 @@ pub use outbox::Outbox;
 pub(crate) use outbox::OutboxMut;
 #[cfg(feature = "tls")]
 pub(crate) use outbox::Sealing;
+#[cfg(feature = "alloc")]
+pub(crate) use pace::most_earned;
 pub use pace::{Deadline, Why};
 pub(crate) use pace::{Meter, Pace, Waiting};

@@ -99,6 +99,11 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Outbox<T> {
         n
     }
 
+    /// Nothing will follow what is in it: [`Outbox::finished`] once that is sent.
+    pub fn end(&mut self) {
+        self.at.fin = true;
+    }
+
     /// Takes over what is ready in another one, as far as there is room, and with the last of it that nothing will follow
     /// ([`Outbox::finished`]). There it counts as sent. Says how much it was. Between turns only.
     pub fn carry<O: AsRef<[u8]> + AsMut<[u8]>>(&mut self, from: &mut Outbox<O>) -> usize {

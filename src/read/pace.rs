@@ -22,7 +22,7 @@ pub struct Deadline {
 pub enum Why {
     /// The TLS handshake must be over.
     Handshake,
-    /// The head must be there.
+    /// The head must be there, or the PROXY header.
     Head,
     /// The next request must have begun.
     Idle,
@@ -45,6 +45,8 @@ pub enum Why {
 pub(crate) enum Waiting {
     /// For the caller, or for nothing: no deadline.
     Caller,
+    /// For the PROXY header.
+    Source,
     Handshake,
     Head,
     Idle,
@@ -59,6 +61,16 @@ pub(crate) struct Meter {
     bytes: u64,
     /// Bytes that are here and wait for their fellows.
     here: u64,
+    /// How many of them count.
+    credited: u64,
+}
+
+/// What bytes that came within so much waiting can be worth at most: their time, and twice the grace ahead. Who was fast once may
+/// not stall for long (TIM-02).
+pub(crate) fn most_earned(waited_nanos: u64, limits: &Limits) -> u64 {
+    let ahead = limits.get(Limit::RateGraceMs).saturating_mul(2);
+    let millis = (waited_nanos / 1_000_000).saturating_add(ahead);
+    limits.get(Limit::MinRate).saturating_mul(millis) / 1_000
 }
 
 impl Meter {
@@ -66,8 +78,17 @@ impl Meter {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    pub(crate) fn here(&mut self, bytes: u64) {
+    /// Earlier ones of them keep what they count; they count in full once they move.
+    pub(crate) fn here(&mut self, bytes: u64, limits: &Limits) {
+        let most = most_earned(self.waited_nanos, limits).saturating_sub(self.bytes);
+        let credited = self.credited.saturating_add(bytes.saturating_sub(self.here));
+        self.credited = credited.min(most).min(bytes);
         self.here = bytes;
+    }
+
+    /// Forgets what a body earned too far ahead.
+    fn cap(&mut self, limits: &Limits) {
+        self.bytes = self.bytes.min(most_earned(self.waited_nanos, limits));
     }
 
     fn waited(&mut self, nanos: u64) {
@@ -76,7 +97,7 @@ impl Meter {
 
     /// Waiting time at which the average, over whole seconds, falls below the minimum if nothing more moves.
     fn fails_at(&self, limits: &Limits) -> u64 {
-        let paid = (self.bytes.saturating_add(self.here) / limits.get(Limit::MinRate))
+        let paid = (self.bytes.saturating_add(self.credited) / limits.get(Limit::MinRate))
             .saturating_add(1)
             .saturating_mul(1_000_000_000);
         paid.max(limits.get(Limit::RateGraceMs).saturating_mul(1_000_000))
@@ -105,6 +126,8 @@ pub(crate) struct Pace {
     pub(crate) body: Meter,
     write: Meter,
     writing: bool,
+    /// Nobody will serve the connection: its first head is waited for no longer than that takes.
+    pub(crate) hurried: bool,
     sent: u64,
 }
 
@@ -119,6 +142,7 @@ impl Pace {
             body: Meter::default(),
             write: Meter::default(),
             writing: false,
+            hurried: false,
             sent: 0,
         }
     }
@@ -149,14 +173,17 @@ impl Pace {
         if unsent > 0 && self.waiting == Waiting::Linger {
             self.since = self.now; // lingering begins when the last word is out
         }
+        self.body.cap(limits);
         self.write.at_most(unsent as u64, limits); // a reader that was fast once may not stall for ever (TIM-03)
     }
 
     /// The input side waits for something from now on; an unchanged wait goes on where it is.
     pub(crate) fn wait(&mut self, waiting: Waiting) {
         if self.waiting != waiting {
-            // A head that was begun before a pause stays due when it was: nobody gains time by not reading.
-            let goes_on = self.waiting == Waiting::Caller && (waiting, self.before) == (Waiting::Head, Waiting::Head);
+            // A head that was begun before a pause stays due when it was: nobody gains time by not reading. The one behind a PROXY
+            // header is due as if there were none.
+            let paused = self.waiting == Waiting::Caller && self.before == Waiting::Head;
+            let goes_on = waiting == Waiting::Head && (paused || self.waiting == Waiting::Source);
             self.waiting = waiting;
             if !goes_on {
                 self.since = self.now;
@@ -192,7 +219,9 @@ impl Pace {
             Waiting::Body => {
                 return Some(Deadline { at: self.now.after_nanos(self.body.left(limits)), why: Why::Body });
             }
+            Waiting::Source => (Limit::HeadMs, Why::Head),
             Waiting::Handshake => (Limit::HandshakeMs, Why::Handshake),
+            Waiting::Head | Waiting::Idle if self.hurried => (Limit::OverloadMs, Why::Head),
             Waiting::Head => (Limit::HeadMs, Why::Head),
             Waiting::Idle => (Limit::IdleMs, Why::Idle),
             // What is unsent is looked at again, but not at once, however short the lingering.
@@ -266,6 +295,54 @@ mod tests {
     fn a_body_at_the_minimum_rate_lives_and_one_byte_below_dies_after_the_grace() {
         assert_eq!(body_at(240), None);
         assert_eq!(body_at(239), Some(5));
+    }
+
+    /// A body of which so much comes in the first second, then `rate` for `more` seconds, then nothing: the second of its end.
+    fn body_after_a_burst(burst: u64, rate: u64, more: u64, in_place: bool) -> u64 {
+        let (mut pace, limits, mut here) = (Pace::new(Instant::ZERO), Limits::DEFAULT, 0);
+        pace.wait(Waiting::Body);
+        for second in 1..100_000 {
+            pace.tick(Instant::from_millis(second * 1000), 0, 0);
+            let bytes = if second == 1 { burst } else { rate * u64::from(second <= 1 + more) };
+            here += bytes;
+            match in_place {
+                true => pace.body.here(here, &limits),
+                false => pace.body.moved(bytes),
+            }
+            if pace.input_due(&limits).is_some() {
+                return second;
+            }
+            pace.tock(0, &limits);
+        }
+        panic!("it lives for ever");
+    }
+
+    #[test]
+    fn a_body_that_was_fast_once_may_stall_for_twice_the_grace() {
+        for in_place in [false, true] {
+            for burst in [2_640, 1 << 20, u64::MAX / 2] {
+                assert_eq!(body_after_a_burst(burst, 0, 0, in_place), 12, "{burst}");
+                // Each later byte buys its own time, and nothing of the burst's.
+                assert_eq!(body_after_a_burst(burst, 240, 1_000, in_place), 1_012, "{burst}");
+                assert_eq!(body_after_a_burst(burst, 120, 10, in_place), 17, "{burst}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_wait_and_turn_out_to_be_nothing_cost_nobody_anything() {
+        let (mut pace, limits) = (Pace::new(Instant::ZERO), Limits::DEFAULT);
+        pace.wait(Waiting::Body);
+        for second in 1..=60 {
+            pace.tick(Instant::from_millis(second * 1000 - 500), 0, 0);
+            pace.body.here(16_000, &limits); // a part of a padded record
+            pace.tock(0, &limits);
+            pace.tick(Instant::from_millis(second * 1000), 0, 0);
+            pace.body.here(0, &limits);
+            pace.body.moved(240);
+            assert_eq!(pace.input_due(&limits), None, "second {second}");
+            pace.tock(0, &limits);
+        }
     }
 
     #[test]

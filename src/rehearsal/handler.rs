@@ -87,7 +87,7 @@ impl Handler {
                 self.open.clear();
                 Ok(())
             }
-            Event::Hello(_) => Ok(()),
+            Event::Hello(_) | Event::Proxied(_) => Ok(()),
         }
     }
 

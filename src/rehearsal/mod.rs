@@ -68,6 +68,8 @@ pub struct Rehearsal {
     pub inbox_bytes: usize,
     /// Size of the outbox.
     pub outbox_bytes: usize,
+    /// The connection is only told that there are too many: [`Connection::overloaded`].
+    pub overloaded: bool,
 }
 
 impl Default for Rehearsal {
@@ -81,7 +83,7 @@ impl Rehearsal {
     /// With buffers in which every limit of the configuration can be reached.
     pub fn new(config: Arc<Config>) -> Rehearsal {
         let inbox_bytes = config.inbox_bytes();
-        Rehearsal { config, pieces: Pieces::Whole, inbox_bytes, outbox_bytes: 16_384 }
+        Rehearsal { config, pieces: Pieces::Whole, inbox_bytes, outbox_bytes: 16_384, overloaded: false }
     }
 
     /// The transcript of these steps.
@@ -153,7 +155,10 @@ struct Stage {
 impl Stage {
     fn new(rehearsal: &Rehearsal) -> Stage {
         Stage {
-            connection: Connection::new(rehearsal.config.clone(), Instant::ZERO),
+            connection: match rehearsal.overloaded {
+                false => Connection::new(rehearsal.config.clone(), Instant::ZERO),
+                true => Connection::new(rehearsal.config.clone(), Instant::ZERO).overloaded(),
+            },
             inbox: Inbox::new(vec![0; rehearsal.inbox_bytes]),
             outbox: Outbox::new(vec![0; rehearsal.outbox_bytes]),
             handler: Handler::default(),

@@ -1,6 +1,7 @@
 //! In: events, and the bytes that were sent. Out: text, the same however the bytes were cut: adjacent parts are merged.
 
 use super::frames::Frames;
+use crate::accept::proxy::Command;
 use crate::parse::h1::Version;
 use crate::{Event, Head, Id, Violation};
 use alloc::string::String;
@@ -77,6 +78,7 @@ impl Events {
     pub(super) fn event(&mut self, event: &Event<'_>) {
         match event {
             Event::Hello(hello) => self.say(&alloc::format!("hello {}", hello.sni.unwrap_or("-"))),
+            Event::Proxied(header) => self.proxied(*header),
             Event::Request(request) => self.request(request.reply.id(), &request.head, request.has_body),
             Event::Body(body) => self.part("body", body.reply.id(), body.bytes, (body.whole, body.last)),
             Event::Trailers(trailers) => {
@@ -90,6 +92,30 @@ impl Events {
                 self.say(alloc::format!("aborted {} {why}", id.number()).trim_end());
             }
             Event::Fault(violation) => self.say(&fault(violation)),
+        }
+    }
+
+    fn proxied(&mut self, header: crate::accept::proxy::Header<'_>) {
+        let found = header.found();
+        let mut line = alloc::format!("proxied by version {}", found.version);
+        match (found.command, found.endpoints, header.unix()) {
+            (Command::Local, ..) => line.push_str(" for itself"),
+            (_, Some(ends), _) => {
+                let _ = write!(line, " from {} to {}", ends.source, ends.destination);
+            }
+            (_, _, Some((source, destination))) => {
+                for (word, name) in [(" from ", source), (" to ", destination)] {
+                    line.push_str(word);
+                    write_bytes(&mut line, name);
+                }
+            }
+            _ => line.push_str(" for somebody"),
+        }
+        self.say(&line);
+        for (kind, value) in header.tlvs() {
+            let mut line = alloc::format!("  {kind:02x}: ");
+            write_bytes(&mut line, value);
+            self.say(&line);
         }
     }
 

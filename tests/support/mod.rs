@@ -10,6 +10,7 @@ use vestibule::{Config, Instant, Limit, Limits};
 pub struct Script {
     pub path: PathBuf,
     pub config: Arc<Config>,
+    pub overloaded: bool,
     pub steps: Vec<Input>,
     pub expected: String,
 }
@@ -40,9 +41,16 @@ impl Script {
         let name = path.display().to_string();
         assert!(text.starts_with("# "), "{name}: a script begins with a title");
         let (mut limits, mut http2) = (Limits::DEFAULT, true);
+        let (mut proxied, mut overloaded, mut limited) = (false, false, false);
         for line in block(&text, "config").unwrap_or_default().lines() {
-            if line == "without http2" {
-                http2 = false;
+            let (choice, chosen) = match line {
+                "without http2" => (&mut http2, false),
+                "with proxy header" => (&mut proxied, true),
+                "overloaded" => (&mut overloaded, true),
+                _ => (&mut limited, true),
+            };
+            *choice = chosen;
+            if !std::mem::take(&mut limited) {
                 continue;
             }
             let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("{name}: `limit = value`: {line}"));
@@ -58,16 +66,18 @@ impl Script {
         let expected = block(&text, "out").unwrap_or_else(|| panic!("{name}: no `out` block"));
         let config = Config::new(limits);
         let config = if http2 { config } else { config.without_http2() };
-        Script { path, config: Arc::new(config), steps, expected }
+        let config = if proxied { config.with_proxy_header() } else { config };
+        Script { path, config: Arc::new(config), overloaded, steps, expected }
     }
 
     pub fn rehearsal(&self) -> Rehearsal {
-        Rehearsal::new(self.config.clone())
+        Rehearsal { overloaded: self.overloaded, ..Rehearsal::new(self.config.clone()) }
     }
 
-    /// The version of HTTP that it is about: the name of its folder.
+    /// What it is about, a version of HTTP or what stands in front of it: the name of its folder.
     pub fn version(&self) -> &'static str {
-        if self.path.components().any(|part| part.as_os_str() == "h2") { "h2" } else { "h1" }
+        let is_in = |folder: &&str| self.path.components().any(|part| part.as_os_str() == *folder);
+        ["h2", "proxy"].iter().find(|folder| is_in(folder)).unwrap_or(&"h1")
     }
 
     /// All bytes that the peer sends.

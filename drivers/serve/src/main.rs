@@ -5,6 +5,7 @@
 
 mod args;
 mod inspect;
+mod live;
 mod page;
 mod replay;
 mod routes;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = match args::parse(std::env::args().skip(1)) {
-        Ok(Command::Help) => return print(args::HELP),
+        Ok(Command::Help) => return print(&args::help()),
         Ok(Command::Version) => return print(concat!("vestibule ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Serve(options)) => serve::run(&options),
         Ok(Command::Replay(options)) => replay::run(&options),

@@ -1,12 +1,14 @@
 //! In: what was asked and answered. Out: the page that shows it.
 
+use crate::live::live;
 use crate::serve::examples;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use vestibule::{Head, Limits, Session, Violation};
+use vestibule_driver::probe::Probe;
 
 /// How many requests the page shows.
 const SHOWN: usize = 50;
@@ -19,6 +21,10 @@ pub(crate) struct Site {
     /// Plain, and TLS.
     addrs: OnceLock<(SocketAddr, SocketAddr)>,
     pub(crate) limits: Limits,
+    /// Bodies that are taken whole are gathered and decoded as jobs.
+    pub(crate) by_job: bool,
+    /// What the server measures, and how it is laid out.
+    probe: OnceLock<(Arc<Probe>, String)>,
     seen: Mutex<Seen>,
 }
 
@@ -36,7 +42,7 @@ pub(crate) struct Entry {
     method: String,
     target: String,
     version: &'static str,
-    tls: Option<&'static str>,
+    tls: Option<String>,
     /// 0 until one was sent.
     pub(crate) status: u16,
     /// Of the request's body, decoded.
@@ -57,17 +63,33 @@ impl Entry {
             method: head.method.to_string(),
             target,
             version: head.version.name(),
-            tls: tls.map(|tls| tls.version),
+            tls: tls.map(|tls| tls.version.to_string()),
             status: 0,
             body_bytes: 0,
             sent_bytes: 0,
         }
     }
+
+    /// Who looks at the list once a second must not fill it.
+    fn is_about_the_page(&self) -> bool {
+        let path = self.target.split_once('?').map_or(&*self.target, |target| target.0);
+        matches!(path, "/metrics" | "/probe.json" | "/live.js")
+    }
 }
 
 impl Site {
-    pub(crate) fn new(limits: Limits) -> Site {
-        Site { limits, ..Site::default() }
+    pub(crate) fn new(limits: Limits, by_job: bool) -> Site {
+        Site { limits, by_job, ..Site::default() }
+    }
+
+    /// The server measures what it does.
+    pub(crate) fn measured_by(&self, probe: Arc<Probe>, about: String) {
+        let _ = self.probe.set((probe, about));
+    }
+
+    /// What the server measures, if it does.
+    pub(crate) fn probe(&self) -> Option<&Probe> {
+        self.probe.get().map(|(probe, _)| &**probe)
     }
 
     /// The ports are open.
@@ -81,6 +103,9 @@ impl Site {
 
     /// A request was answered, or came to another end.
     pub(crate) fn visited(&self, entry: Entry) {
+        if entry.is_about_the_page() {
+            return;
+        }
         let mut seen = self.seen();
         seen.requests += 1;
         if seen.recent.len() == SHOWN {
@@ -100,6 +125,10 @@ impl Site {
     pub(crate) fn page(&self) -> String {
         let mut page = String::with_capacity(16 << 10);
         page.push_str(TOP);
+        let (probe, about) = self.probe.get().map(|(probe, about)| (probe, about.as_str())).unzip();
+        let found = probe.and_then(|probe| serde_json::from_str(&probe.json()).ok());
+        live(&mut page, found.as_ref(), about.unwrap_or_default());
+        page.push_str(MIDDLE);
         if let Some((http, https)) = self.addrs.get() {
             for line in examples(*http, *https) {
                 escape(&mut page, &line);
@@ -146,7 +175,7 @@ fn row(page: &mut String, entry: &Entry) {
         page,
         "<td>{}<td>{}<td class=\"n\">{}<td class=\"n\">{}<td class=\"n\">{}",
         entry.version,
-        entry.tls.unwrap_or("-"),
+        entry.tls.as_deref().unwrap_or("-"),
         entry.status,
         entry.body_bytes,
         entry.sent_bytes
@@ -154,7 +183,7 @@ fn row(page: &mut String, entry: &Entry) {
 }
 
 /// What a client says is text, and never markup.
-fn escape(page: &mut String, text: &str) {
+pub(crate) fn escape(page: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '&' => page.push_str("&amp;"),
@@ -172,8 +201,9 @@ const TOP: &str = r##"<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>vestibule</title>
+<script src="/live.js" defer></script>
 <style>
-:root { color-scheme: light dark; --line: #8884; --soft: #8882; --bad: #c0392b; }
+:root { color-scheme: light dark; --line: #8884; --soft: #8882; --bad: #c0392b; --mark: #e67e22; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; }
 h2 { margin-top: 2.5rem; font-size: 1.2rem; }
@@ -188,19 +218,32 @@ td { font-family: ui-monospace, monospace; }
 .t { width: 100%; white-space: normal; overflow-wrap: anywhere; }
 .bad td, .rule { color: var(--bad); }
 .wide { overflow-x: auto; }
+.verdict { border-left: 4px solid var(--mark); background: var(--soft); padding: .6rem 1rem; }
+.hot td { background: #e67e2233; }
+.hot td:first-child { font-weight: bold; }
+#totals span { margin-right: 1.2rem; white-space: nowrap; }
+.share { min-width: 9.5rem; }
+.share meter { width: 5rem; vertical-align: middle; }
+.does { font-family: inherit; white-space: normal; min-width: 12rem; }
+.pair { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin-top: 1rem; }
+.pair table { width: auto; flex: 1 1 18rem; }
+.pair table[hidden] { display: none; }
+.small { font-size: .85rem; }
+@media (max-width: 44rem) {
+  body { margin: 1rem auto; }
+  .does { display: none; }
+  #stages th, #stages td { padding: .25rem .35rem; }
+  .share { min-width: 6.2rem; }
+  .share meter { width: 2.6rem; }
+}
 </style>
 <h1>vestibule</h1>
 <p>The entrance hall of a backend: bytes and the time go in, decrypted, parsed and decoded requests come out.
-This page came to you over its six stages:</p>
-<ol>
-<li><b>Accept</b>: a thread for each port takes connections from the kernel's queue; beyond the cap they wait there.</li>
-<li><b>Read</b>: bytes land in one buffer; heads, bodies and readers that are too slow are given up.</li>
-<li><b>Decrypt</b>: TLS 1.3 records are opened in the place where they lie.</li>
-<li><b>Parse</b>: HTTP/1.1 and HTTP/2, strictly; a broken rule is named and answered once.</li>
-<li><b>Decode</b>: gzip, deflate, brotli and zstd under caps; UTF-8, JSON, forms, uploads, Protobuf and gRPC.</li>
-<li><b>Process</b>: these routes: <code>/hello</code>, <code>/inspect</code>, <code>/echo</code>, <code>/bytes/N</code>,
-and <a href="/upload"><code>/upload</code></a>, a form for files.</li>
-</ol>
+This page came to you over its six stages, and back.</p>
+"##;
+
+const MIDDLE: &str = r##"<p>The routes: <code>/hello</code>, <code>/inspect</code>, <code>/echo</code>, <code>/bytes/N</code>,
+and <a href="/upload"><code>/upload</code></a>, a form for files.</p>
 <h2>What to try</h2>
 <pre>
 "##;
@@ -252,7 +295,7 @@ mod tests {
             });
         }
         let page = site.page();
-        assert!(!page.contains("<script"));
+        assert_eq!(page.matches("<script").count(), 1, "its own");
         assert_eq!(page.matches("&lt;script&gt;").count(), 50);
         assert!(page.contains("alert(59)") && !page.contains("alert(9)") && page.contains("60 answered so far"));
     }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::sync::Arc;
 use vestibule::rehearsal::{Input, Pieces, Rehearsal};
 use vestibule::{Config, Limits};
-use vestibule_std::tls::{TlsConfig, server_config};
+use vestibule_driver::tls::{TlsConfig, server_config};
 
 /// The content type of a TLS handshake record (RFC 8446 §5.1); no HTTP message begins with it.
 const HANDSHAKE: u8 = 0x16;

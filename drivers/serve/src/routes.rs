@@ -1,15 +1,18 @@
 //! In: the events of one connection. Out: the answers of the program's routes, to as many exchanges at once as there
 //! are.
 //!
-//! `GET /`, `GET /hello`, `GET /bytes/N`, `GET` or `POST /inspect`, `POST /echo`, `GET` or `POST /upload`.
+//! `GET /`, `GET /hello`, `GET /bytes/N`, `GET` or `POST /inspect`, `POST /echo`, `GET` or `POST /upload`; and what the page and Prometheus
+//! ask for: `GET /probe.json`, `GET /live.js`, `GET /metrics`.
 
 use crate::inspect::{About, Inspection};
+use crate::live::SCRIPT;
 use crate::page::{Entry, Site, UPLOAD};
 use crate::upload::{Upload, tell};
 use serde_json::json;
 use std::sync::Arc;
 use vestibule::{Body, Content, Event, Expect, Head, Id, Misuse, Reply, Request, Session, Violation};
-use vestibule_std::{Peer, Service};
+use vestibule_driver::probe::Probe;
+use vestibule_driver::{Peer, Service};
 
 /// The largest body that is taken whole.
 const WHOLE: u32 = 1 << 20;
@@ -132,8 +135,9 @@ impl Visitor {
             _ => "GET, HEAD",
         };
         let bytes = path.strip_prefix("/bytes/").and_then(number);
-        if bytes.is_none() && !matches!(path, "/" | "/hello" | "/echo" | "/inspect" | "/upload") {
-            let hint = "There is /, /hello, /inspect, /upload, /echo (POST) and /bytes/N, with N up to 2^40.\n";
+        let live = matches!(path, "/metrics" | "/probe.json" | "/live.js");
+        if bytes.is_none() && !live && !matches!(path, "/" | "/hello" | "/echo" | "/inspect" | "/upload") {
+            let hint = "There is /, /hello, /inspect, /upload, /echo (POST), /metrics, /probe.json and /bytes/N, with N up to 2^40.\n";
             return visit.answer(reply, 404, &[TEXT], hint.as_bytes());
         }
         if !allowed.split(", ").any(|method| method == head.method) {
@@ -143,6 +147,15 @@ impl Visitor {
         match (path, bytes) {
             ("/hello", _) => visit.answer(reply, 200, &[TEXT], b"Hello, world!"),
             ("/", _) => visit.page(reply, &self.site.page()),
+            ("/live.js", _) => visit.answer(reply, 200, &[SCRIPT_TYPE, NO_STORE], SCRIPT.as_bytes()),
+            ("/metrics" | "/probe.json", _) => match self.site.probe() {
+                Some(probe) if path == "/metrics" => {
+                    let fields = [("content-type", Probe::PROMETHEUS), NO_STORE];
+                    visit.answer(reply, 200, &fields, probe.prometheus().as_bytes())
+                }
+                Some(probe) => visit.answer(reply, 200, &[JSON, NO_STORE], probe.json().as_bytes()),
+                None => visit.answer(reply, 404, &[TEXT], b"Nothing is measured: the probe is off (--no-probe).\n"),
+            },
             ("/upload", _) if head.method != "POST" => visit.page(reply, UPLOAD),
             ("/upload", _) => {
                 match Upload::new(head.fields.get("content-type"), &self.site.limits) {
@@ -156,7 +169,10 @@ impl Visitor {
                 let open = self.visits.iter().flatten().count();
                 let connection = About { peer: self.peer, requests: self.requests, open, id: visit.id };
                 visit.act = Act::Inspect(Box::new(Inspection::new(head, tls, has_body, &connection)));
-                reply.expect(Expect::Whole { max: WHOLE });
+                reply.expect(match self.site.by_job {
+                    true => Expect::WholeByJob { max: WHOLE },
+                    false => Expect::Whole { max: WHOLE },
+                });
                 if has_body { Ok(()) } else { visit.complete(reply, b"", &self.site) }
             }
             ("/echo", _) if head.fields.text("content-length").and_then(number).is_some_and(|n| n > ECHOED) => {
@@ -281,12 +297,8 @@ impl Visit {
     }
 
     fn page(&mut self, reply: &mut Reply<'_>, page: &str) -> Result<(), Misuse> {
-        let policy = "default-src 'none'; style-src 'unsafe-inline'";
-        let fields = [
-            ("content-type", "text/html; charset=utf-8"),
-            ("cache-control", "no-store"),
-            ("content-security-policy", policy),
-        ];
+        let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'";
+        let fields = [("content-type", "text/html; charset=utf-8"), NO_STORE, ("content-security-policy", policy)];
         self.answer(reply, 200, &fields, page.as_bytes())
     }
 
@@ -376,6 +388,8 @@ impl Service for Visitor {
 }
 
 const JSON: (&str, &str) = ("content-type", "application/json");
+const NO_STORE: (&str, &str) = ("cache-control", "no-store");
+const SCRIPT_TYPE: (&str, &str) = ("content-type", "text/javascript; charset=utf-8");
 const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 
 fn echo_fields(content_type: Option<&String>) -> Vec<(&'static str, &str)> {
@@ -403,7 +417,7 @@ mod tests {
     /// Who opens a window byte by byte makes each byte cost what it costs, not the whole of an answer.
     #[test]
     fn a_long_answer_in_small_steps_costs_no_more_than_its_length() {
-        let site = Arc::new(Site::new(Limits::DEFAULT));
+        let site = Arc::new(Site::new(Limits::DEFAULT, false));
         let mut visitor = Visitor::new(site, Peer::UNKNOWN);
         let now = vestibule::Instant::ZERO;
         let mut connection = Connection::new(Arc::new(Config::new(Limits::DEFAULT)), now);

@@ -7,41 +7,35 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use vestibule::decode::coding::Coding;
 use vestibule::{Limit, Limits};
-use vestibule_std::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use vestibule_std::tls::{TlsConfig, TlsError, from_pem, log_keys, server_config};
-use vestibule_std::{BindError, Server, What};
+use vestibule_driver::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use vestibule_driver::tls::{TlsConfig, TlsError, from_pem, log_keys, server_config};
+use vestibule_driver::{BindError, Builder, Driver, Server, Topology, What};
+use vestibule_std::Std;
 
 /// What a body may be, coded and decoded, and a file in it. Only `/upload` takes that much, and it keeps none of it.
 const BODY: u64 = 1 << 30;
 /// What the decoders of a connection may hold: brotli's tool asks for a window of 16 MiB where a file is that large.
 const DECODERS: u64 = 40 << 20;
 
+/// The drivers of this build, by name.
+const DRIVERS: &[(&str, fn(&Serve) -> Result<(), String>)] = &[(Std::NAME, serve::<Std>)];
+
 pub(crate) fn run(options: &Serve) -> Result<(), String> {
-    let limits = Limits::DEFAULT;
-    let raised = [Limit::BodyBytes, Limit::DecodedBytes, Limit::PartFileBytes];
-    let limits = raised.into_iter().try_fold(limits, |limits, limit| limits.with(limit, BODY));
-    let limits = limits.and_then(|limits| limits.with(Limit::DecoderPoolBytes, DECODERS));
-    let limits = limits.map_err(|error| error.to_string())?;
-    let mut tls = match &options.pem {
-        Some((cert, key)) => {
-            let read = |path: &std::path::Path| std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
-            from_pem(&read(cert)?, &read(key)?)
-                .map_err(|e| format!("--cert {} --key {}: {e}", cert.display(), key.display()))?
-        }
-        None => {
-            let (chain, key) = own_certificate()?;
-            server_config(chain, key).map_err(|error: TlsError| error.to_string())?
-        }
-    };
-    log_keys(&mut tls);
-    let site = Arc::new(Site::new(limits.clone()));
+    match DRIVERS.iter().find(|driver| driver.0 == options.driver) {
+        Some((_, serve)) => serve(options),
+        None => Err(format!("the driver {} is not in this build", options.driver)),
+    }
+}
+
+fn serve<D: Driver>(options: &Serve) -> Result<(), String> {
+    let limits = limits()?;
+    let by_job = options.offload.decode || options.topology == Topology::Stages;
+    let site = Arc::new(Site::new(limits.clone(), by_job));
     let (for_visitors, for_faults) = (site.clone(), site.clone());
-    let server = Server::builder()
+    let server = choose(Server::<D>::builder(), options)
         .http(options.http)
-        .https(options.https, TlsConfig::new(tls))
+        .https(options.https, TlsConfig::new(tls(options)?))
         .limits(limits)
-        .codings(if options.compress { &[Coding::Zstd, Coding::Gzip] } else { &[] })
-        .workers(options.workers)
         .signals(true)
         .service(move |peer| Visitor::new(for_visitors.clone(), *peer))
         .on_fault(move |incident| {
@@ -55,10 +49,62 @@ pub(crate) fn run(options: &Serve) -> Result<(), String> {
     let addrs = server.local_addrs();
     let (http, https) = (seen(addrs.first(), options.http), seen(addrs.get(1), options.https));
     site.open_at(http, https);
-    crate::print(&greeting(http, https, options.pem.is_none()));
+    if let Some(probe) = server.probe() {
+        site.measured_by(probe, format!("driver {}, topology {}", D::NAME, options.topology));
+    }
+    crate::print(&greeting(http, https, options.cert.is_none()));
     let summary = server.run();
     crate::print(&format!("{summary}\n"));
     Ok(())
+}
+
+/// The choices that need nothing but themselves.
+fn choose<D: Driver>(builder: Builder<D>, options: &Serve) -> Builder<D> {
+    type Set<D> = fn(Builder<D>, usize) -> Builder<D>;
+    let numbers: [(Option<usize>, Set<D>); 6] = [
+        (options.workers, Builder::workers),
+        (options.threads, Builder::threads),
+        (options.pool_threads, Builder::pool_threads),
+        (options.queue, Builder::queue),
+        (options.connections, Builder::connections),
+        (options.backlog, |builder, n| builder.backlog(u32::try_from(n).unwrap_or(u32::MAX))),
+    ];
+    let builder = builder
+        .topology(options.topology)
+        .offload(options.offload)
+        .hand_out(options.hand_out.unwrap_or_default())
+        .reuse_port(options.reuse_port)
+        .pin(options.pin)
+        .probe(options.probe)
+        .codings(if options.compress { &[Coding::Zstd, Coding::Gzip] } else { &[] });
+    numbers.into_iter().fold(builder, |builder, (n, set)| match n {
+        Some(n) => set(builder, n),
+        None => builder,
+    })
+}
+
+fn limits() -> Result<Limits, String> {
+    let raised = [Limit::BodyBytes, Limit::DecodedBytes, Limit::PartFileBytes];
+    let limits = raised.into_iter().try_fold(Limits::DEFAULT, |limits, limit| limits.with(limit, BODY));
+    let limits = limits.and_then(|limits| limits.with(Limit::DecoderPoolBytes, DECODERS));
+    limits.map_err(|error| error.to_string())
+}
+
+/// The certificate of these files, or one made for this machine.
+fn tls(options: &Serve) -> Result<vestibule_driver::tls::rustls::ServerConfig, String> {
+    let mut tls = match (&options.cert, &options.key) {
+        (Some(cert), Some(key)) => {
+            let read = |path: &std::path::Path| std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
+            from_pem(&read(cert)?, &read(key)?)
+                .map_err(|e| format!("--cert {} --key {}: {e}", cert.display(), key.display()))?
+        }
+        _ => {
+            let (chain, key) = own_certificate()?;
+            server_config(chain, key).map_err(|error: TlsError| error.to_string())?
+        }
+    };
+    log_keys(&mut tls);
+    Ok(tls)
 }
 
 /// An address that a client on this machine can use.
@@ -96,6 +142,7 @@ pub(crate) fn examples(http: SocketAddr, https: SocketAddr) -> Vec<String> {
         format!("curl -k https://{https}/upload -F note=hello -F file=@/etc/hostname"),
         format!("curl -si --compressed http://{http}/"),
         format!("curl -s http://{http}/bytes/1000000 | wc -c"),
+        format!("curl -s http://{http}/metrics"),
     ]
 }
 
@@ -108,7 +155,7 @@ fn greeting(http: SocketAddr, https: SocketAddr, made: bool) -> String {
     for line in examples(http, https) {
         text += &format!("  {line}\n");
     }
-    text + "The page at / shows the last 50 requests. Ctrl-C stops.\n"
+    text + "The page at / shows where the time goes, and the last 50 requests. Ctrl-C stops.\n"
 }
 
 /// A certificate for this machine's own names, and its key.

@@ -477,7 +477,10 @@ fn what_is_refused_has_its_status_and_one_line() {
     let page = server.get("/");
     assert!(page.contains("5 connections ended by a broken rule"), "{page}");
     assert!(page.contains("HTTP/1.1 and HTTP/2"));
-    assert!(page.contains("/&lt;script&gt;") && !page.contains("<script"), "what was asked is shown as text");
+    assert!(
+        page.contains("/&lt;script&gt;") && page.matches("<script").count() == 1,
+        "what was asked is shown as text"
+    );
     let head = server.send(b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     let head = server.send(b"HEAD /bytes/1099511627776 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
@@ -691,8 +694,17 @@ fn a_taken_port_is_named_with_its_flag() {
         assert_eq!(output.status.code(), Some(1));
         assert!(said.starts_with(&format!("vestibule: {flag} {addr}: ")) && said.lines().count() == 1, "{said}");
     }
-    let output = run(PROGRAM, &["serve", "--nonsense"], b"");
-    assert_eq!(output.status.code(), Some(2));
+    for (words, code, said) in [
+        (&["serve", "--nonsense"][..], 2, "serve takes no `--nonsense`"),
+        (&["serve", "--topology", "star"], 2, "--topology star: there is no topology `star`"),
+        (&["serve", "--topology", "single", "--workers", "3"], 2, "--workers needs --topology workers or acceptor"),
+        (&["serve", "--driver", "mill"], 2, "--driver mill: there is no such driver, but std, tokio, uring"),
+    ] {
+        let output = run(PROGRAM, words, b"");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{words:?}");
+        assert!(text.starts_with(&format!("vestibule: {said}")), "{text}");
+    }
     let output = run(PROGRAM, &["--help"], b"");
     assert!(output.status.success() && output.stdout.starts_with(b"vestibule: "));
 }
@@ -721,4 +733,99 @@ HTTP/1.1 200 OK\\r\\n\n  content-length: 5\\r\\n\n  \\r\\n\n  hello\nthen input\
     let missing = run(PROGRAM, &["replay", "/nonexistent"], b"");
     assert_eq!(missing.status.code(), Some(1));
     let _ = std::fs::remove_file(path);
+}
+
+#[test]
+fn every_layout_of_threads_answers_and_says_where_its_time_goes() {
+    for (words, threads, pools) in [
+        (&["--topology", "single"][..], &["worker 0"][..], &[][..]),
+        (&["--workers", "2", "--pin", "--reuseport", "--backlog", "64"], &["worker 0", "worker 1"], &[]),
+        (&["--topology", "acceptor", "--workers", "1", "--hand-out", "round-robin"], &["worker 0", "accept 0"], &[]),
+        (&["--topology", "threads", "--threads", "4", "--connections", "100"], &["worker 0"], &["connections"]),
+        (
+            &["--workers", "1", "--offload", "handshakes,decode,process", "--pool-threads", "1", "--queue", "50"],
+            &["worker 0", "crypto 0", "decode 0", "process 0"],
+            &["crypto", "decode", "process"],
+        ),
+        (&["--workers", "1", "--offload", "records", "--pool-threads", "1"], &["worker 0", "crypto 0"], &["crypto"]),
+        (&["--topology", "stages"], &["worker 0", "accept 0"], &["crypto", "decode"]),
+    ] {
+        let server = Serving::start(words);
+        for _ in 0..3 {
+            assert!(server.get("/hello").ends_with("Hello, world!"), "{words:?}");
+        }
+        let body = server.send(b"POST /inspect HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\r\n[1]");
+        assert!(body.contains("\"json\""), "{words:?}: {body}");
+        if there_is("curl") {
+            assert_eq!(curl(&[&format!("https://{}/hello", server.https)], b""), "Hello, world!", "{words:?}");
+        }
+        let probe = server.get("/probe.json");
+        let (head, text) = probe.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("content-type: application/json") && head.contains("cache-control: no-store"), "{head}");
+        let told: Value = serde_json::from_str(text).unwrap();
+        let names = |key: &str| -> Vec<String> {
+            let all = told[key].as_array().unwrap().iter();
+            all.map(|one| one["name"].as_str().unwrap().to_string()).collect()
+        };
+        for name in threads {
+            assert!(names("threads").iter().any(|other| other == name), "{words:?}: {told}");
+        }
+        for name in pools {
+            assert!(names("pools").iter().any(|other| other == name), "{words:?}: {told}");
+        }
+        assert!(told["requests"]["total"].as_u64().unwrap() >= 5, "{words:?}: {told}");
+        assert_eq!(names("stages")[..3], ["accept", "read", "decrypt"]);
+        let (code, _, log, _) = server.terminate();
+        assert_eq!((code, log.as_str()), (Some(0), ""), "{words:?}");
+    }
+}
+
+#[test]
+fn prometheus_and_the_page_are_told_the_same() {
+    let server = Serving::start(&[]);
+    assert!(server.get("/hello").ends_with("Hello, world!"));
+    assert!(server.send(b"GET / HTTP/1.1\n\n").starts_with("HTTP/1.1 400 "));
+    let answer = server.get("/metrics");
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    assert!(text.contains("\nvestibule_faults_total{rule=\"BareLf\"} 1\n"), "{text}");
+    assert!(text.contains("\nvestibule_requests_total{version=\"HTTP/1\"} 2\n"), "this one, too: {text}");
+    assert!(text.contains("\nvestibule_connections_accepted_total 3\n"), "{text}");
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(name.starts_with("vestibule_") && value.parse::<f64>().is_ok(), "{line}");
+    }
+    let page = server.get("/");
+    assert!(page.contains("<tr data-stage=\"accept\"") && page.contains("Bottleneck: <b"), "{page}");
+    assert!(page.contains("driver std, topology workers"), "{page}");
+    assert!(page.contains("script-src 'self'; connect-src 'self'") && page.contains("<script src=\"/live.js\" defer>"));
+    assert!(page.contains("/hello") && !page.contains("<td class=\"t\">/metrics"), "who looks is not in the list");
+    assert!(server.get("/live.js").contains("content-type: text/javascript"));
+    let off = Serving::start(&["--no-probe"]);
+    assert!(off.get("/metrics").starts_with("HTTP/1.1 404 ") && off.get("/probe.json").starts_with("HTTP/1.1 404 "));
+    assert!(off.get("/").contains("the probe is off"));
+}
+
+#[test]
+fn a_driver_that_this_build_lacks_is_named() {
+    for driver in ["tokio", "uring"] {
+        let mut child = Command::new(PROGRAM)
+            .args(["serve", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--driver", driver])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        let out = BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        if out > 0 {
+            assert!(first.starts_with("vestibule "), "{first}"); // it is there, and serves
+            child.kill().unwrap();
+            child.wait().unwrap();
+            continue;
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said.starts_with("vestibule: ") && said.contains(driver) || said.contains("io_uring"), "{said}");
+    }
 }

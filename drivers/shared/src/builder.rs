@@ -1,5 +1,6 @@
 //! In: the choices of a server. Out: a [`Server`] whose ports are open. One builder for all drivers, with the same names and defaults.
 
+use crate::handler::Handler;
 use crate::incident::{Hook, Incident, to_stderr};
 use crate::later::Post;
 use crate::server::{BindError, Driver, Server};
@@ -38,7 +39,9 @@ pub(crate) struct Plan {
     pub(crate) backlog: i32,
     pub(crate) grace: Duration,
     pub(crate) signals: bool,
+    pub(crate) probe: bool,
     pub(crate) factory: Option<Factory>,
+    pub(crate) handler: Option<(Arc<dyn Handler>, u32)>,
     pub(crate) hook: Hook,
 }
 
@@ -67,7 +70,9 @@ impl<D> Default for Builder<D> {
             backlog: 1_024,
             grace: Duration::from_secs(10),
             signals: false,
+            probe: false,
             factory: None,
+            handler: None,
             hook: Arc::new(to_stderr),
         };
         Builder { plan, driver: PhantomData }
@@ -189,6 +194,12 @@ impl<D: Driver> Builder<D> {
         self
     }
 
+    /// Measures where the time goes: [`Server::probe`] has what was found. Default no, and then nothing is measured.
+    pub fn probe(mut self, on: bool) -> Self {
+        self.plan.probe = on;
+        self
+    }
+
     /// Makes the service of each connection when its first request is there.
     pub fn service<S: Service + Send + 'static>(self, make: impl Fn(&Peer) -> S + Send + Sync + 'static) -> Self {
         self.service_with_post(move |peer, _| make(peer))
@@ -200,6 +211,19 @@ impl<D: Driver> Builder<D> {
         make: impl Fn(&Peer, &Post) -> S + Send + Sync + 'static,
     ) -> Self {
         self.plan.factory = Some(Arc::new(move |peer, post| Box::new(make(peer, post))));
+        self
+    }
+
+    /// Whole requests are answered by a function, bodies up to `body_bytes`: the plainest of services, and the one that
+    /// [`Offload::process`] can run apart from everything else. Instead of a [`Builder::service`].
+    ///
+    /// ```no_run
+    /// # fn choose<D: vestibule_driver::Driver>(builder: vestibule_driver::Builder<D>) -> vestibule_driver::Builder<D> {
+    /// builder.handler(65_536, |request: http::Request<Vec<u8>>| http::Response::new(request.into_body()))
+    /// # }
+    /// ```
+    pub fn handler(mut self, body_bytes: u32, handler: impl Handler + 'static) -> Self {
+        self.plan.handler = Some((Arc::new(handler), body_bytes));
         self
     }
 

@@ -95,6 +95,11 @@ impl Later {
         self.send(Part::Whole(status, owned(fields), content));
     }
 
+    /// Who was to answer has panicked: 500, and a line in the log.
+    pub(crate) fn panicked(self) {
+        self.post.send(Letter::panic());
+    }
+
     /// Begins an answer whose content comes by and by.
     pub fn stream(mut self, status: u16, fields: &[(&str, &str)]) -> Outlet {
         self.said = true;

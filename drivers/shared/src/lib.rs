@@ -6,30 +6,46 @@
 //!                   \--> acceptor, pools                <-- Mailbox: arrivals, answers, results
 //! ```
 
-#![forbid(unsafe_code)]
-
+pub mod accept;
+pub mod admission;
 mod buffers;
 mod builder;
+#[cfg(unix)]
+pub mod doorbell;
+pub mod hand_out;
+mod handler;
+#[cfg(target_os = "linux")]
+pub mod handover;
 mod incident;
+pub mod inherited;
+pub mod kernel;
 mod lane;
 mod later;
+pub mod listen;
 mod mailbox;
 mod pool;
+pub mod probe;
+mod rehearsal;
 mod server;
 mod service;
 mod signals;
 mod slots;
+#[cfg(unix)]
+mod sys;
 mod timers;
 pub mod tls;
 mod topology;
+pub mod trust;
 
 pub use buffers::Buffers;
 pub use builder::Builder;
+pub use handler::Handler;
 pub use incident::{Incident, What};
 pub use lane::{How, Lane, Letter, Next};
 pub use later::{Gone, Later, Outlet, Post};
 pub use mailbox::{Mail, Mailbox};
 pub use pool::{Pool, Task};
+pub use rehearsal::Rehearsal;
 pub use server::{Arrival, BindError, Driver, Handle, Listener, Port, Server, Shared, Summary, Worker};
 pub use service::{BoxService, Peer, Service};
 pub use slots::{Key, Slots};

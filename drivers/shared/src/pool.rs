@@ -1,18 +1,20 @@
 //! In: work that may wait or take long. Out: done on threads of its own, as many as there are and no more queued than there may be.
 
+use crate::probe::{Gate, Working, now};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 /// A piece of work.
 pub type Task = Box<dyn FnOnce() + Send>;
 
 struct State {
-    queue: VecDeque<Task>,
+    /// And since when it waits, where that is measured.
+    queue: VecDeque<(Task, Option<u64>)>,
     waiting: Vec<Task>,
     closed: bool,
 }
@@ -24,6 +26,7 @@ struct Inner {
     queued: AtomicUsize,
     busy: AtomicUsize,
     threads: usize,
+    gate: OnceLock<Arc<Gate>>,
 }
 
 impl Inner {
@@ -32,20 +35,25 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
+    fn run(&self, number: usize) {
         loop {
             let mut state = self.lock();
             while state.queue.is_empty() && !state.closed {
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            let Some(task) = state.queue.pop_front() else { return };
+            let Some((task, since)) = state.queue.pop_front() else { return };
             self.queued.store(state.queue.len(), Ordering::Relaxed);
             let room = if state.queue.len() < self.cap { std::mem::take(&mut state.waiting) } else { Vec::new() };
             drop(state);
             room.into_iter().for_each(|tell| tell());
             self.busy.fetch_add(1, Ordering::Relaxed);
+            let working = self.gate.get().and_then(|gate| {
+                since.into_iter().for_each(|since| gate.waited(since));
+                Working::begin(gate.meters.get(number))
+            });
             // What a task does with a panic is its own affair; the thread goes on.
             let _ = catch_unwind(AssertUnwindSafe(task));
+            drop(working);
             self.busy.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -77,13 +85,21 @@ impl Pool {
     ) -> io::Result<Pool> {
         let state = Mutex::new(State { queue: VecDeque::new(), waiting: Vec::new(), closed: false });
         let (queued, busy) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let inner = Inner { state, work: Condvar::new(), cap: queue.max(1), queued, busy, threads: threads.max(1) };
+        let inner = Inner {
+            state,
+            work: Condvar::new(),
+            cap: queue.max(1),
+            queued,
+            busy,
+            threads: threads.max(1),
+            gate: OnceLock::new(),
+        };
         let (pool, begin) = (Pool { inner: Arc::new(inner), name }, Arc::new(begin));
         for number in 0..pool.inner.threads {
             let (inner, begin) = (pool.inner.clone(), begin.clone());
             let body = move || {
                 begin(number);
-                inner.run();
+                inner.run(number);
             };
             if let Err(error) = thread::Builder::new().name(format!("vestibule-{name}")).spawn(body) {
                 pool.close();
@@ -98,15 +114,36 @@ impl Pool {
     /// # Errors
     /// The task.
     pub fn submit(&self, task: Task) -> Result<(), Task> {
+        let gate = self.inner.gate.get();
+        let since = gate.map(|_| now());
         let mut state = self.inner.lock();
         if state.closed || state.queue.len() >= self.inner.cap {
+            gate.into_iter().for_each(|gate| gate.refuses());
             return Err(task);
         }
-        state.queue.push_back(task);
+        state.queue.push_back((task, since));
+        gate.into_iter().for_each(|gate| gate.submitted(state.queue.len()));
         self.inner.queued.store(state.queue.len(), Ordering::Relaxed);
         drop(state);
         self.inner.work.notify_one();
         Ok(())
+    }
+
+    /// Hands something over to be worked on; gives it back if the queue is full or the pool is closed.
+    pub fn send<P: Send + 'static>(&self, parcel: P, work: impl FnOnce(P) + Send + 'static) -> Option<P> {
+        // A task that is not taken comes back as a closure: what it holds has to be reached from outside.
+        let slip = Arc::new(Mutex::new(Some(parcel)));
+        let take = |slip: &Mutex<Option<P>>| slip.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let inside = slip.clone();
+        let task = Box::new(move || {
+            if let Some(parcel) = take(&inside) {
+                work(parcel);
+            }
+        });
+        match self.submit(task) {
+            Ok(()) => None,
+            Err(_) => take(&slip),
+        }
     }
 
     /// Calls `tell` once there is room in the queue; at once if there is now. It is called on a thread of the pool: keep it short.
@@ -128,6 +165,16 @@ impl Pool {
         drop(state);
         self.inner.work.notify_all();
         waiting.into_iter().for_each(|tell| tell());
+    }
+
+    /// It is measured from here on.
+    pub(crate) fn measure(&self, gate: Arc<Gate>) {
+        let _ = self.inner.gate.set(gate);
+    }
+
+    /// How many tasks may wait.
+    pub fn capacity(&self) -> usize {
+        self.inner.cap
     }
 
     /// What it is for.

@@ -2,11 +2,15 @@
 
 use crate::buffers::Buffers;
 use crate::builder::{Builder, Plan};
+use crate::handler::{Calls, Handler};
 use crate::incident::{Hook, Incident, What};
+use crate::kernel;
 use crate::lane::Lane;
 use crate::later::Post;
 use crate::mailbox::{Mail, Mailbox};
 use crate::pool::Pool;
+use crate::probe::{AcceptQueue, Meter, Probe, Role, Stage};
+use crate::rehearsal::Rehearsal;
 use crate::service::{BoxService, Factory, Peer};
 use crate::signals::Signals;
 use crate::slots::Key;
@@ -23,7 +27,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use vestibule::Config;
+use vestibule::{Config, Expect};
 
 /// What a driver is: the loop of a worker. Everything else is here.
 pub trait Driver: Sized + 'static {
@@ -94,7 +98,12 @@ impl fmt::Debug for Port {
 
 impl Port {
     pub(crate) fn choose(&self, hello: &vestibule::Hello<'_>) -> Option<TlsConfig> {
-        self.tls.as_ref().map(|tls| tls.choose(hello))
+        self.choose_by(hello.sni, &mut hello.alpn())
+    }
+
+    /// The same for TLS that is not the machine's own.
+    pub(crate) fn choose_by(&self, sni: Option<&str>, alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
+        self.tls.as_ref()?.choose(sni, alpn)
     }
 }
 
@@ -131,10 +140,14 @@ impl Listener {
     /// What `accept` says; `WouldBlock` if none waits, `QuotaExceeded` if no more may be open.
     pub fn accept(&self, shared: &Arc<Shared>) -> io::Result<Arrival> {
         let Some(permit) = shared.permit() else { return Err(io::ErrorKind::QuotaExceeded.into()) };
+        let since = shared.probe.as_ref().map(|_| crate::probe::now());
         let (socket, from) = self.socket.accept()?;
         socket.set_nonblocking(true)?;
         // Answers go out whole: waiting for more to send with them would only delay them.
         let _ = socket.set_tcp_nodelay(true);
+        if let (Some(probe), Some(since)) = (&shared.probe, since) {
+            probe.took(Stage::Accept, since, 0, 0);
+        }
         Ok(self.arrival(socket, from.as_socket(), permit, shared))
     }
 
@@ -158,6 +171,7 @@ impl Listener {
 
     fn arrival(&self, socket: Socket, from: Option<SocketAddr>, permit: Permit, shared: &Shared) -> Arrival {
         shared.counts.connections.fetch_add(1, Ordering::Relaxed);
+        shared.probe.iter().for_each(|probe| probe.accepted());
         let peer = Peer { addr: from, local: Some(self.port.local), proxy: None, tls: self.port.tls.is_some() };
         Arrival { socket, peer, port: self.port.clone(), permit }
     }
@@ -187,20 +201,30 @@ pub(crate) struct Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     pub(crate) handshakes: Option<Pool>,
+    pub(crate) records: Option<Pool>,
     pub(crate) decode: Option<Pool>,
-    /// Whole turns: parsing and the service.
+    /// Whole turns: parsing and the service; parsing alone if that hands its calls on.
     pub(crate) turns: Option<Pool>,
+    /// Calls of a handler.
+    pub(crate) calls: Option<Pool>,
 }
 
 impl Pools {
     fn start(plan: &Plan) -> io::Result<Pools> {
-        let threads = plan.pool_threads.unwrap_or_else(processors);
+        let stages = plan.topology == Topology::Stages;
+        let threads = plan.pool_threads.unwrap_or(if stages { 1 } else { processors() });
         let pool = |on: bool, name| on.then(|| Pool::start(name, threads, plan.queue, |_| {})).transpose();
         let Offload { handshakes, records, decode, process } = plan.offload;
+        let calls = plan.handler.is_some();
         Ok(Pools {
-            handshakes: pool(handshakes || records, "crypto")?,
-            decode: pool(decode, "decode")?,
-            turns: pool(process, "process")?,
+            handshakes: pool(handshakes && !records && !stages, "crypto")?,
+            records: pool(records || stages, "crypto")?,
+            decode: pool(decode || stages, "decode")?,
+            turns: match (process || stages) && !calls {
+                true => pool(true, "process")?,
+                false => pool(stages, "parse")?,
+            },
+            calls: pool((process || stages) && calls, "process")?,
         })
     }
 
@@ -208,8 +232,12 @@ impl Pools {
         self.handshakes.is_none() && self.turns.is_none()
     }
 
-    fn close(&self) {
-        [&self.handshakes, &self.decode, &self.turns].into_iter().flatten().for_each(Pool::close);
+    fn all(&self) -> impl Iterator<Item = &Pool> + Clone {
+        [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls].into_iter().flatten()
+    }
+
+    pub(crate) fn close(&self) {
+        self.all().for_each(Pool::close);
     }
 }
 
@@ -227,9 +255,12 @@ pub struct Shared {
     inbox_bytes: usize,
     outbox_bytes: usize,
     storages: Mutex<Buffers>,
+    /// The storages that connections hold, by the buffers that they are of.
+    meters: Mutex<Vec<Arc<AtomicUsize>>>,
     pub(crate) pools: Pools,
     epoch: Instant,
     pub(crate) counts: Counts,
+    pub(crate) probe: Option<Arc<Probe>>,
     stopping: AtomicBool,
     stopped: Mutex<Option<Instant>>,
     wake: Condvar,
@@ -276,6 +307,11 @@ impl Shared {
         self.is_stopping() && self.stopped().is_some_and(|then| then.elapsed() >= self.grace)
     }
 
+    /// What is measured, if anything is.
+    pub fn probe(&self) -> Option<&Arc<Probe>> {
+        self.probe.as_ref()
+    }
+
     /// Open connections at most.
     pub fn cap(&self) -> usize {
         self.cap
@@ -283,7 +319,15 @@ impl Shared {
 
     /// What one worker's buffers are like.
     pub fn buffers(&self) -> Buffers {
-        Buffers::new(self.inbox_bytes, self.outbox_bytes)
+        let buffers = Buffers::new(self.inbox_bytes, self.outbox_bytes);
+        let mut meters = self.meters();
+        meters.retain(|meter| Arc::strong_count(meter) > 1); // those of threads that have ended
+        meters.push(buffers.meter());
+        buffers
+    }
+
+    fn meters(&self) -> MutexGuard<'_, Vec<Arc<AtomicUsize>>> {
+        self.meters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn storages(&self) -> MutexGuard<'_, Buffers> {
@@ -300,6 +344,9 @@ impl Shared {
         if let Some(count) = count {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        if let (Some(probe), What::Panic) = (&self.probe, &what) {
+            probe.panicked();
+        }
         (self.hook)(&Incident { peer, what });
     }
 
@@ -307,7 +354,7 @@ impl Shared {
         (self.factory)(peer, post)
     }
 
-    fn permit(self: &Arc<Self>) -> Option<Permit> {
+    pub(crate) fn permit(self: &Arc<Self>) -> Option<Permit> {
         let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.cap).then_some(n + 1));
         taken.ok().map(|_| Permit(self.clone()))
     }
@@ -348,6 +395,7 @@ pub struct Worker {
     /// What it shares with the others.
     pub shared: Arc<Shared>,
     tenure: Arc<Tenure>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl Worker {
@@ -364,7 +412,22 @@ impl Worker {
     pub fn apart(&self) -> Worker {
         let Worker { index, listeners, shared, tenure, .. } = self;
         let (listeners, shared, tenure) = (listeners.clone(), shared.clone(), tenure.clone());
-        Worker { index: *index, listeners, mailbox: Arc::default(), shared, tenure }
+        Worker { index: *index, listeners, mailbox: Arc::default(), shared, tenure, meter: None }
+    }
+
+    /// Its loop is about to wait. With [`Worker::works`] this tells the probe how busy its thread is; without one it costs nothing.
+    pub fn waits(&self) {
+        if let Some(meter) = &self.meter {
+            meter.turn_to(false, crate::probe::now());
+        }
+    }
+
+    /// Its loop is back. `ready` says how many sockets, letters or completions it found, and is asked only if there is a probe.
+    pub fn works(&self, ready: impl FnOnce() -> usize) {
+        if let Some(meter) = &self.meter {
+            meter.turn_to(true, crate::probe::now());
+            meter.finds(ready() as u64);
+        }
     }
 
     /// It is to take nothing new and to come to an end: the server stops, or another worker has taken its place.
@@ -447,7 +510,12 @@ impl<D: Driver> Server<D> {
     pub(crate) fn bind(plan: Plan) -> Result<Server<D>, BindError> {
         D::check(plan.topology)?;
         let pools = Pools::start(&plan).map_err(BindError::Thread)?;
-        let Some(factory) = plan.factory else { return Err(BindError::NoService) };
+        let probe = plan.probe.then(|| Probe::of(plan.workers.unwrap_or(0) + processors(), pools.all()));
+        let factory = match (plan.handler, plan.factory) {
+            (Some((handler, body_bytes)), _) => calls(handler, body_bytes, &pools, probe.clone()),
+            (None, Some(factory)) => factory,
+            (None, None) => return Err(BindError::NoService),
+        };
         if plan.ports.is_empty() {
             return Err(BindError::NoPort);
         }
@@ -477,6 +545,9 @@ impl<D: Driver> Server<D> {
                 }
                 let Some(port) = ports.last().cloned() else { continue };
                 let listener = Arc::new(Listener { socket, port });
+                if let Some(probe) = &probe {
+                    watch(probe, &listener, number);
+                }
                 match (accepts, each) {
                     (true, _) => acceptors.push(listener),
                     (_, 1) => places.iter_mut().for_each(|place| place.push(listener.clone())),
@@ -487,6 +558,7 @@ impl<D: Driver> Server<D> {
         let sizes = ports.iter().map(|port| (port.config.inbox_bytes(), port.config.least_outbox_bytes()));
         let inbox_bytes = sizes.clone().map(|s| s.0).max().unwrap_or(0).next_multiple_of(BLOCK);
         let outbox_bytes = sizes.map(|s| s.1).max().unwrap_or(0).next_multiple_of(BLOCK);
+        let storages = Buffers::new(inbox_bytes, outbox_bytes);
         let place = |listeners| Place { listeners, mailbox: Arc::default(), tenure: Arc::default() };
         let shared = Shared {
             factory,
@@ -496,7 +568,8 @@ impl<D: Driver> Server<D> {
             open: AtomicUsize::new(0),
             inbox_bytes,
             outbox_bytes,
-            storages: Mutex::new(Buffers::new(inbox_bytes, outbox_bytes)),
+            meters: Mutex::new(vec![storages.meter()]),
+            storages: Mutex::new(storages),
             pools,
             threads: plan.threads,
             topology: plan.topology,
@@ -504,6 +577,7 @@ impl<D: Driver> Server<D> {
             turn: AtomicUsize::new(0),
             epoch: Instant::now(),
             counts: Counts::default(),
+            probe,
             stopping: AtomicBool::new(false),
             stopped: Mutex::new(None),
             wake: Condvar::new(),
@@ -511,6 +585,13 @@ impl<D: Driver> Server<D> {
         };
         let (shared, commands) = (Arc::new(shared), channel());
         Ok(Server { shared, ports, acceptors, signals: plan.signals, pin: plan.pin, commands, driver: PhantomData })
+    }
+
+    /// Its lanes without its sockets and threads, to be served by hand: see [`Rehearsal`].
+    pub fn rehearse(self) -> Rehearsal {
+        self.shared.places().iter_mut().for_each(|place| place.listeners.clear());
+        let handle = self.handle();
+        Rehearsal::new(handle, self.shared, self.ports)
     }
 
     /// Where it listens, in the order of the builder's calls, with the true ports.
@@ -523,6 +604,11 @@ impl<D: Driver> Server<D> {
         Handle { shared: self.shared.clone(), commands: self.commands.0.clone() }
     }
 
+    /// What is measured, if [`Builder::probe`] said so. For `/metrics`, a page, or a look now and then.
+    pub fn probe(&self) -> Option<Arc<Probe>> {
+        self.shared.probe.clone()
+    }
+
     /// Serves until [`Handle::shutdown`] or a signal; then closes the ports, lets what is in flight come to its end within the
     /// grace, and says what was done. A service that does not return by then is left behind.
     pub fn run(mut self) -> Summary {
@@ -532,9 +618,9 @@ impl<D: Driver> Server<D> {
         for index in 0..places {
             working += usize::from(self.start(index));
         }
-        for listener in std::mem::take(&mut self.acceptors) {
+        for (number, listener) in std::mem::take(&mut self.acceptors).into_iter().enumerate() {
             let shared = self.shared.clone();
-            let body = move || accept_for_others(&listener, &shared);
+            let body = move || accept_for_others(number, &listener, &shared);
             if let Err(error) = thread::Builder::new().name("vestibule-accept".into()).spawn(body) {
                 self.shared.tell(None, What::Thread(error.to_string()));
                 self.shared.stop();
@@ -570,7 +656,8 @@ impl<D: Driver> Server<D> {
     fn start(&self, index: usize) -> bool {
         let Some(place) = self.shared.places().get(index).cloned() else { return false };
         let Place { listeners, mailbox, tenure } = place;
-        let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure };
+        let meter = self.shared.probe.as_ref().map(|probe| probe.meter(Role::Worker, index));
+        let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure, meter };
         let (commands, pin) = (self.commands.0.clone(), self.pin);
         let body = move || {
             if pin {
@@ -603,14 +690,46 @@ impl<D: Driver> Server<D> {
     }
 }
 
+/// The service that calls a handler.
+fn calls(handler: Arc<dyn Handler>, max: u32, pools: &Pools, probe: Option<Arc<Probe>>) -> Factory {
+    let expect = if pools.decode.is_some() { Expect::WholeByJob { max } } else { Expect::Whole { max } };
+    let pool = pools.calls.clone();
+    Arc::new(move |peer, post| {
+        let calls = Calls::new(handler.clone(), pool.clone(), expect, *peer, post.clone());
+        Box::new(calls.with_probe(probe.clone()))
+    })
+}
+
+/// Has the kernel asked for the queue of a listener, as long as that is open.
+fn watch(probe: &Probe, listener: &Arc<Listener>, number: usize) {
+    let name = match number {
+        0 => listener.port.local.to_string(),
+        more => format!("{} #{more}", listener.port.local),
+    };
+    let listener = Arc::downgrade(listener);
+    probe.watch_accept_queue(name, move || {
+        let kernel::Queue { waiting, most } = kernel::queue(&listener.upgrade()?.socket)?;
+        Some(AcceptQueue { waiting: waiting.into(), capacity: most.into() })
+    });
+}
+
 /// Accepts for workers that do not, until the server stops.
-fn accept_for_others(listener: &Listener, shared: &Arc<Shared>) {
+fn accept_for_others(number: usize, listener: &Listener, shared: &Arc<Shared>) {
     let _ = listener.socket.set_nonblocking(true);
+    let meter = shared.probe.as_ref().map(|probe| probe.meter(Role::Acceptor, number));
+    let working = |working| meter.iter().for_each(|meter| meter.turn_to(working, crate::probe::now()));
+    working(true);
     while !shared.is_stopping() {
         match listener.accept(shared) {
             Ok(arrival) => shared.hand_out(arrival),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.wait(Duration::from_millis(100)),
-            Err(_) => shared.sleep(Duration::from_millis(5)),
+            Err(error) => {
+                working(false);
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => listener.wait(Duration::from_millis(100)),
+                    _ => shared.sleep(Duration::from_millis(5)),
+                }
+                working(true);
+            }
         }
     }
 }
@@ -664,7 +783,7 @@ impl Shared {
         }
     }
 
-    fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         let counts = &self.counts;
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Summary {
@@ -706,6 +825,21 @@ impl Handle {
     /// It was asked to stop.
     pub fn is_stopping(&self) -> bool {
         self.shared.is_stopping()
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// Storages that connections hold now, to read into or to write from. None for connections that are idle.
+    pub fn storages(&self) -> usize {
+        self.shared.meters().iter().map(|meter| meter.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What is measured, if [`Builder::probe`] said so.
+    pub fn probe(&self) -> Option<Arc<Probe>> {
+        self.shared.probe.clone()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::wire::Wire;
 use std::io::{self, ErrorKind};
 use vestibule::{Inbox, Instant, Outbox};
+use vestibule_driver::probe::Stage;
 use vestibule_driver::{Buffers, How, Lane, Next};
 
 /// One connection of a worker.
@@ -108,7 +109,10 @@ impl<W: Wire> Connection<W> {
     /// Writes what is ready, as far as the socket takes it.
     fn write(&mut self, outbox: &mut Outbox<Vec<u8>>) -> Result<(), How> {
         while self.writable && !outbox.ready().is_empty() {
-            match self.wire.write(outbox.ready()) {
+            let lap = self.lane.lap();
+            let wrote = self.wire.write(outbox.ready());
+            self.lane.lapped(Stage::Write, lap);
+            match wrote {
                 Ok(0) => return Err(How::Reset),
                 Ok(n) => outbox.wrote(n),
                 Err(error) => match error.kind() {
@@ -133,7 +137,10 @@ impl<W: Wire> Connection<W> {
             if room == 0 {
                 return Err(How::Cut); // cannot be: the machine wants more than its inbox holds
             }
-            match self.wire.read(spare) {
+            let lap = self.lane.lap();
+            let read = self.wire.read(spare);
+            self.lane.lapped(Stage::Read, lap);
+            match read {
                 Ok(0) => {
                     (self.ended, self.readable) = (true, false);
                     inbox.end();

@@ -76,7 +76,10 @@ impl Loop {
         let (mut events, mut mail) = (Events::with_capacity(1024), Vec::new());
         loop {
             let wait = self.wait();
-            match self.poll.poll(&mut events, wait) {
+            self.worker.waits();
+            let polled = self.poll.poll(&mut events, wait);
+            self.worker.works(|| events.iter().count() + self.going.len());
+            match polled {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }

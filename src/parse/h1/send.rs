@@ -256,6 +256,9 @@ impl H1Exchange {
             if !protocol.split('/').all(|t| crate::parse::semantics::is_token(t.as_bytes())) {
                 return Err(Misuse::Field(FieldFault::Value));
             }
+            if !self.offered.has(protocol) {
+                return Err(Misuse::NoUpgrade); // RFC 9110 §7.8
+            }
             [&status_line(101), b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]
         };
         if own.iter().map(|p| p.len()).sum::<usize>() + size + 2 > out.room() {
@@ -273,13 +276,15 @@ impl H1Exchange {
 }
 
 /// One fixed reply for each status: no input is echoed, equal causes read alike (RSP-04).
-pub(crate) fn fault_reply(out: &mut impl Sink, status: u16, accept: &str) {
-    let accept: [&[u8]; 3] = match status {
-        415 => [b"accept-encoding: ", accept.as_bytes(), b"\r\n"],
-        _ => [b""; 3],
+/// `field`: one that belongs to the status.
+pub(crate) fn fault_reply(out: &mut impl Sink, status: u16, field: Option<(&str, &str)>) {
+    let field: [&[u8]; 4] = match field {
+        Some((name, value)) => [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"],
+        None => [b""; 4],
     };
     let line = status_line(status);
-    out.put_last(&[&line, accept[0], accept[1], accept[2], b"content-length: 0\r\nconnection: close\r\n\r\n"]);
+    let end = b"content-length: 0\r\nconnection: close\r\n\r\n";
+    out.put_last(&[&line, field[0], field[1], field[2], field[3], end]);
 }
 
 /// 100 (Continue), once the handler reads.

@@ -9,6 +9,7 @@
 use super::head::{Facts, Version};
 use crate::base::{Limit, Limits};
 use crate::parse::exchange::Exchange;
+use crate::parse::semantics;
 
 /// What the sending side is doing.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
@@ -32,12 +33,53 @@ pub(crate) enum Sending {
     Broken,
 }
 
+/// The protocols that a request offers to change to, kept when its head is gone: whole elements of `Upgrade`, as far as they fit.
+/// Those that exist do; nobody can accept the rest.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Offered {
+    bytes: [u8; MOST_OFFERED],
+    len: usize,
+}
+
+/// What is kept of `Upgrade`.
+const MOST_OFFERED: usize = 64;
+
+impl Default for Offered {
+    fn default() -> Offered {
+        Offered { bytes: [0; MOST_OFFERED], len: 0 }
+    }
+}
+
+impl Offered {
+    /// `value`: of a valid `Upgrade`.
+    pub(crate) fn of(value: &[u8]) -> Offered {
+        let mut offered = Offered::default();
+        for protocol in semantics::list(value) {
+            let end = offered.len + protocol.len();
+            let Some(place) = offered.bytes.get_mut(offered.len..=end) else { break };
+            let Some((comma, name)) = place.split_last_mut() else { break };
+            name.copy_from_slice(protocol);
+            *comma = b',';
+            offered.len = end + 1;
+        }
+        offered
+    }
+
+    /// RFC 9110 §16.7: names compare without case.
+    pub(crate) fn has(&self, protocol: &str) -> bool {
+        let offered = self.bytes.get(..self.len).unwrap_or_default();
+        semantics::list(offered).any(|name| name.eq_ignore_ascii_case(protocol.as_bytes()))
+    }
+}
+
 /// One request and its answer, in HTTP/1.1.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct H1Exchange {
     pub(crate) shared: Exchange,
     pub(crate) sending: Sending,
     pub(crate) facts: Facts,
+    /// What an upgrade may change to.
+    pub(crate) offered: Offered,
     pub(crate) old: bool,
     /// 100 (Continue) is due as soon as the handler reads (RFC 9110 §10.1.1).
     pub(crate) continue_due: bool,
@@ -64,6 +106,7 @@ impl H1Exchange {
             shared: Exchange { id, received, ..Exchange::default() },
             sending: Sending::Waiting,
             facts,
+            offered: Offered::default(),
             old: version == Version::Http10,
             continue_due: facts.expects_continue,
             close: close || !facts.persistent,
@@ -85,5 +128,27 @@ impl H1Exchange {
     pub(crate) fn can_skip_rest(&self, limits: &Limits) -> bool {
         let drainable = self.facts.content_length.is_some_and(|n| n <= limits.get(Limit::DrainBytes));
         self.shared.received || (drainable && !self.continue_due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_is_kept_element_by_element_as_far_as_it_fits() {
+        let offered = Offered::of(b" , WebSocket ,, TLS/1.0,x");
+        assert!(["websocket", "WEBSOCKET", "tls/1.0", "x"].iter().all(|p| offered.has(p)));
+        assert!(
+            ["", "web", "websocket,", "TLS", "TLS/1.1", "websocket , x", "websocket,TLS/1.0"]
+                .iter()
+                .all(|p| !offered.has(p))
+        );
+        let long = "a".repeat(63);
+        assert!(Offered::of(long.as_bytes()).has(&long), "with the comma it is 64 bytes long");
+        assert!(!Offered::of("a".repeat(64).as_bytes()).has(&"a".repeat(64)));
+        let cut = Offered::of(format!("{long},b").as_bytes());
+        assert!(cut.has(&long) && !cut.has("b"));
+        assert!(!Offered::default().has("") && !Offered::of(b"").has(""));
     }
 }

@@ -6,7 +6,7 @@ mod protobuf;
 use crate::upload::tell;
 use serde_json::{Map, Value, json};
 use vestibule::{Head, Id, Limits, Session, Version};
-use vestibule_std::Peer;
+use vestibule_driver::Peer;
 
 /// An answer up to this size is indented.
 const INDENTED: usize = 8 << 10;

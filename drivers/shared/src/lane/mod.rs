@@ -8,19 +8,23 @@
 //!   inbox --> own inbox ==> pool: [ machine, service ] ==> own outbox --> outbox    elsewhere, for a turn
 //! ```
 
+mod records;
 mod served;
 
 use crate::incident::What;
 use crate::later::{Part, Post};
 use crate::pool::Pool;
+use crate::probe::{self, Ends, Lap, Stage, Tap};
 use crate::server::{Permit, Port, Shared};
 use crate::service::Peer;
+use records::{Cipher, Records, State};
 use served::{Served, Went};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vestibule::decode::job::Done;
-use vestibule::{Id, Inbox, Instant, Misuse, Outbox, Pause, Why};
+use vestibule::decrypt::Tls;
+use vestibule::{Connection, Id, Inbox, Instant, Misuse, Outbox, Pause, Why};
 
 /// What a driver does next for a connection. Before anything else it writes what `outbox.ready()` holds, as far as it goes, and shuts the
 /// write side down once `outbox.finished()`.
@@ -61,13 +65,21 @@ enum Inside {
     Done(Box<Done>),
     /// The connection itself, back from elsewhere.
     Back(Box<Parcel>),
+    /// Its records, back from a crypto thread.
+    Records(Box<Cipher>),
     /// There is room again where it is to go.
     Room,
+    /// Who was to answer has panicked.
+    Panic,
 }
 
 impl Letter {
     pub(crate) fn answer(id: Id, part: Part) -> Letter {
         Letter(Inside::Answer(id, part))
+    }
+
+    pub(crate) fn panic() -> Letter {
+        Letter(Inside::Panic)
     }
 
     fn done(done: Done) -> Letter {
@@ -81,7 +93,9 @@ impl fmt::Debug for Letter {
             Inside::Answer(..) => "Letter(answer)",
             Inside::Done(_) => "Letter(done)",
             Inside::Back(_) => "Letter(back)",
+            Inside::Records(_) => "Letter(records)",
             Inside::Room => "Letter(room)",
+            Inside::Panic => "Letter(panic)",
         })
     }
 }
@@ -108,9 +122,13 @@ pub struct Lane {
     /// `None`: it is elsewhere.
     served: Option<Box<Served>>,
     own: Option<Own>,
+    /// Its records are opened and sealed elsewhere.
+    records: Option<Records>,
     /// What came while it was elsewhere.
     letters: Vec<Letter>,
     last: Option<Went>,
+    /// Since then something has left the outbox of its own.
+    room_made: bool,
     /// Something has happened that the last turn does not know of.
     news: bool,
     ended: bool,
@@ -118,6 +136,7 @@ pub struct Lane {
     parked: bool,
     draining: bool,
     heard: bool,
+    tap: Option<Tap>,
     _permit: Permit,
 }
 
@@ -129,16 +148,27 @@ impl fmt::Debug for Lane {
 
 impl Lane {
     pub(crate) fn new(shared: Arc<Shared>, port: Arc<Port>, peer: Peer, post: Post, permit: Permit) -> Lane {
-        let served = Served::new(port.config.clone(), shared.clone(), port.clone(), peer, post.clone());
+        let now = shared.now();
+        let served = |config| Served::new(Connection::new(config, now), &shared, &port, peer, &post);
+        let (records, served) = match (&port.tls, &shared.pools.records) {
+            (Some(tls), Some(_)) => {
+                let tls = Tls::new(&tls.config());
+                (Some(Records::new(tls, port.config.clone(), port.clone(), now)), None)
+            }
+            _ => (None, Some(Box::new(served(port.config.clone())))),
+        };
         Lane {
+            served,
+            own: None,
+            records,
+            tap: shared.probe.clone().map(Tap::new),
+            letters: Vec::new(),
             shared,
             port,
             peer,
             post,
-            served: Some(Box::new(served)),
-            own: None,
-            letters: Vec::new(),
             last: None,
+            room_made: false,
             news: true,
             ended: false,
             parked: false,
@@ -156,6 +186,132 @@ impl Lane {
         T: AsRef<[u8]> + AsMut<[u8]>,
     {
         self.heard |= !inbox.is_empty();
+        if self.parked {
+            return Next::Wait;
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.turn(Ends { inbox: inbox.len(), outbox: outbox.ready().len() });
+        }
+        let next = match self.records.take() {
+            None => self.turn_plain(now, inbox, outbox),
+            Some(mut records) => {
+                let next = self.turn_behind(&mut records, now, inbox, outbox);
+                self.records = Some(records);
+                next
+            }
+        };
+        if let Some(tap) = &mut self.tap {
+            let ends = Ends { inbox: inbox.len(), outbox: outbox.ready().len() };
+            tap.turned(ends, next == Next::Write);
+        }
+        next
+    }
+
+    /// For the probe: its driver begins to read or to write. What comes and goes is counted without; this is for the time.
+    pub fn lap(&self) -> Lap {
+        Tap::lap(self.tap.as_ref())
+    }
+
+    /// That is done.
+    pub fn lapped(&self, stage: Stage, lap: Lap) {
+        if let Some(tap) = &self.tap {
+            tap.lapped(stage, lap);
+        }
+    }
+
+    /// A turn behind records that are opened and sealed elsewhere.
+    fn turn_behind<S, T>(
+        &mut self,
+        records: &mut Records,
+        now: Instant,
+        inbox: &mut Inbox<S>,
+        outbox: &mut Outbox<T>,
+    ) -> Next
+    where
+        S: AsRef<[u8]> + AsMut<[u8]>,
+        T: AsRef<[u8]> + AsMut<[u8]>,
+    {
+        let mut plain = records.plain.take().unwrap_or_else(|| self.shared.own());
+        let next = match records.come(now, &mut plain, outbox) {
+            State::Away => Next::Wait,
+            State::Failed(violation) => {
+                self.shared.tell(Some(self.peer), What::Fault(violation));
+                Next::Again
+            }
+            State::Leaving => self.leave(records, now, inbox, outbox),
+            State::Handshake => Next::Read { want: 1 },
+            State::Established(session) => {
+                let connection = Connection::protected(self.port.config.clone(), now, *session);
+                let served = Served::new(connection, &self.shared, &self.port, self.peer, &self.post);
+                self.served = Some(Box::new(served));
+                if self.draining {
+                    self.drain_served();
+                }
+                self.turn_plain(now, &mut plain.inbox, &mut plain.outbox)
+            }
+            State::Open => self.turn_plain(now, &mut plain.inbox, &mut plain.outbox),
+        };
+        let next = match records.go(&mut plain, inbox) {
+            Some(cipher) => {
+                self.send_records(records, cipher);
+                Next::Wait
+            }
+            None if records.waits_for_room() => Next::Write,
+            None if matches!(next, Next::Close(_)) && !outbox.is_empty() => Next::Write,
+            None => next,
+        };
+        let idle = plain.inbox.is_empty() && !plain.inbox.ended() && plain.outbox.is_empty();
+        match idle && !plain.outbox.finished() {
+            true => self.shared.give_back(plain),
+            false => records.plain = Some(plain),
+        }
+        next
+    }
+
+    /// The peer broke a rule of TLS, and is told: it is read until it leaves (RFC 9112 §9.6), but not for long.
+    fn leave<S, T>(&mut self, records: &Records, now: Instant, inbox: &mut Inbox<S>, outbox: &Outbox<T>) -> Next
+    where
+        S: AsRef<[u8]> + AsMut<[u8]>,
+        T: AsRef<[u8]> + AsMut<[u8]>,
+    {
+        self.served = None;
+        while inbox.read(&mut [0; 4_096]) > 0 {}
+        if inbox.ended() || records.deadline.is_some_and(|deadline| deadline <= now) {
+            return Next::Close(How::Closed);
+        }
+        if outbox.is_empty() { Next::Read { want: 1 } } else { Next::Write }
+    }
+
+    /// To a crypto thread. If there is no room for it, it waits for some.
+    fn send_records(&mut self, records: &mut Records, cipher: Box<Cipher>) {
+        let Some(pool) = self.shared.pools.records.clone() else { return };
+        let (post, shared) = (self.post.clone(), self.shared.clone());
+        let sent = pool.send(cipher, move |mut cipher| {
+            let (since, bytes) = (shared.probe().map(|_| probe::now()), cipher.waiting());
+            cipher.work(shared.now());
+            if let (Some(probe), Some(since)) = (shared.probe(), since) {
+                probe.took(Stage::Decrypt, since, bytes, 1);
+            }
+            post.send(Letter(Inside::Records(cipher)));
+        });
+        if let Some(cipher) = sent {
+            records.stays(cipher);
+            self.park(&pool);
+        }
+    }
+
+    /// A turn follows when there is room.
+    fn park(&mut self, pool: &Pool) {
+        (self.parked, self.news) = (true, true);
+        let post = self.post.clone();
+        pool.when_room(Box::new(move || post.send(Letter(Inside::Room))));
+    }
+
+    fn turn_plain<S, T>(&mut self, now: Instant, inbox: &mut Inbox<S>, outbox: &mut Outbox<T>) -> Next
+    where
+        S: AsRef<[u8]> + AsMut<[u8]>,
+        T: AsRef<[u8]> + AsMut<[u8]>,
+    {
         let Some(served) = &mut self.served else { return Next::Wait };
         for letter in self.letters.drain(..) {
             served.letter(letter);
@@ -176,7 +332,7 @@ impl Lane {
         T: AsRef<[u8]> + AsMut<[u8]>,
     {
         if let Some(own) = &mut self.own {
-            outbox.carry(&mut own.outbox);
+            self.room_made |= outbox.carry(&mut own.outbox) > 0;
             if own.inbox.is_empty() && own.outbox.is_empty() && !own.outbox.finished() {
                 self.give_back();
             }
@@ -192,19 +348,24 @@ impl Lane {
         let ended = own.inbox.ended() && !std::mem::replace(&mut self.ended, own.inbox.ended());
         let due = self.deadline_here().is_some_and(|deadline| deadline <= now);
         let last = self.last.map(|went| (went.pause, went.held));
-        let on = matches!(last, None | Some((Pause::Room | Pause::Yield, _)) | Some((_, true)));
+        // What waits for room goes on once there is more of it; what waits for the peer's window has to be read for.
+        let on = match last {
+            None | Some((Pause::Yield, _)) => true,
+            Some((Pause::Room, _) | (_, true)) => self.room_made,
+            Some(_) => false,
+        };
         if !(carried || ended || due || on || std::mem::take(&mut self.news)) {
             self.own = Some(own);
             return self.next_of_last(outbox);
         }
-        self.news = false;
+        (self.news, self.room_made) = (false, false);
         match (pool, self.served.take()) {
             (Some(pool), Some(served)) => self.send_away(now, &pool, served, own),
             (None, Some(served)) => self.go_apart(now, served, own),
             (_, None) => return Next::Wait,
         }
         if let Some(own) = &mut self.own {
-            outbox.carry(&mut own.outbox);
+            self.room_made |= outbox.carry(&mut own.outbox) > 0;
         }
         self.next_of_last(outbox)
     }
@@ -219,22 +380,13 @@ impl Lane {
     fn send_away(&mut self, now: Instant, pool: &Pool, served: Box<Served>, own: Own) {
         let (post, shared) = (self.post.clone(), self.shared.clone());
         let parcel = Parcel { served, own, went: Err(Misuse::Gone) };
-        // A task that is not taken comes back as a closure: its parcel has to be reached from outside.
-        let slip = Arc::new(std::sync::Mutex::new(Some(parcel)));
-        let inside = slip.clone();
-        let take = |slip: &std::sync::Mutex<Option<Parcel>>| {
-            slip.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
-        };
-        let task = Box::new(move || {
-            let Some(mut parcel) = take(&inside) else { return };
+        let sent = pool.send(parcel, move |mut parcel| {
             parcel.went = parcel.served.go(shared.now(), &mut parcel.own.inbox, &mut parcel.own.outbox);
             post.send(Letter(Inside::Back(Box::new(parcel))));
         });
-        if pool.submit(task).is_ok() {
-            return;
-        }
-        let Some(Parcel { mut served, own, .. }) = take(&slip) else { return };
-        if served.connection().session().is_some() == self.port.tls.is_some() && served.connection().is_between() {
+        let Some(Parcel { mut served, own, .. }) = sent else { return };
+        let handshaking = self.records.is_none() && self.port.tls.is_some() && served.connection().session().is_none();
+        if !handshaking && served.connection().is_between() {
             served.refuse_new(true);
             self.go_apart(now, served, own);
             if let Some(served) = &mut self.served {
@@ -242,9 +394,8 @@ impl Lane {
             }
             return;
         }
-        (self.served, self.own, self.parked, self.news) = (Some(served), Some(own), true, true);
-        let post = self.post.clone();
-        pool.when_room(Box::new(move || post.send(Letter(Inside::Room))));
+        (self.served, self.own) = (Some(served), Some(own));
+        self.park(pool);
     }
 
     fn home(&mut self, parcel: Parcel) {
@@ -266,7 +417,7 @@ impl Lane {
     fn destination(&self) -> Option<&Pool> {
         let served = self.served.as_ref()?;
         let pools = &self.shared.pools;
-        if self.port.tls.is_some() && served.connection().session().is_none() {
+        if self.records.is_none() && self.port.tls.is_some() && served.connection().session().is_none() {
             return pools.handshakes.as_ref();
         }
         pools.turns.as_ref()
@@ -308,14 +459,24 @@ impl Lane {
     pub fn receive(&mut self, letter: Letter) {
         match letter.0 {
             Inside::Back(parcel) => self.home(*parcel),
+            Inside::Records(cipher) => {
+                if let Some(records) = &mut self.records {
+                    records.back(cipher);
+                }
+            }
             Inside::Room => (self.parked, self.news) = (false, true),
+            Inside::Panic => self.shared.tell(Some(self.peer), What::Panic),
             _ => self.letters.push(letter),
         }
     }
 
     /// When a turn is to be taken even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
-        if self.parked { None } else { self.deadline_here() }
+        let records = self.records.as_ref().and_then(|records| records.deadline);
+        match self.parked {
+            true => None,
+            false => [records, self.deadline_here()].into_iter().flatten().min(),
+        }
     }
 
     fn deadline_here(&self) -> Option<Instant> {
@@ -326,9 +487,13 @@ impl Lane {
     pub fn drain(&mut self) {
         if !self.draining {
             (self.draining, self.news) = (true, true);
-            if let Some(served) = &mut self.served {
-                served.drain();
-            }
+            self.drain_served();
+        }
+    }
+
+    fn drain_served(&mut self) {
+        if let Some(served) = &mut self.served {
+            served.drain();
         }
     }
 
@@ -380,7 +545,10 @@ impl Lane {
     }
 
     /// Counts how it ended. The lane is to be dropped then, whatever it still holds.
-    pub fn over(self, how: How) {
+    pub fn over(mut self, how: How) {
+        if let Some(tap) = &mut self.tap {
+            tap.over(how);
+        }
         let counts = &self.shared.counts;
         match how {
             How::Closed => {}
@@ -393,6 +561,9 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.give_back();
+        if let Some(plain) = self.records.as_mut().and_then(|records| records.plain.take()) {
+            self.shared.give_back(plain);
+        }
     }
 }
 

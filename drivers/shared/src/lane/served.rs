@@ -1,8 +1,10 @@
 //! In: a machine and the service that answers it. Out: one go of both together, on whatever thread they are.
 
+use crate::handler::RETRY_AFTER;
 use crate::incident::What;
 use crate::lane::{Inside, Letter};
 use crate::later::{Answer, Post};
+use crate::probe::{self, Stage, Trace, Watch};
 use crate::server::{Port, Shared};
 use crate::service::{BoxService, Peer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -55,15 +57,23 @@ struct Crew {
     jobs: usize,
     /// No room where requests are processed: new ones are answered 503.
     full: bool,
+    watch: Option<Watch>,
+    trace: Trace,
 }
 
 impl Served {
-    pub(crate) fn new(config: Arc<Config>, shared: Arc<Shared>, port: Arc<Port>, peer: Peer, post: Post) -> Served {
+    pub(crate) fn new(
+        connection: Connection<Arc<Config>>,
+        shared: &Arc<Shared>,
+        port: &Arc<Port>,
+        peer: Peer,
+        post: &Post,
+    ) -> Served {
         let crew = Crew {
-            shared,
-            port,
+            shared: shared.clone(),
+            port: port.clone(),
             peer,
-            post,
+            post: post.clone(),
             seat: Seat::Empty,
             open: Open::default(),
             to_refuse: Vec::new(),
@@ -71,9 +81,10 @@ impl Served {
             done: Vec::new(),
             jobs: 0,
             full: false,
+            watch: shared.probe().cloned().map(Watch::new),
+            trace: Trace::new(&peer),
         };
-        let now = crew.shared.now();
-        Served { connection: Connection::new(config, now), crew }
+        Served { connection, crew }
     }
 
     pub(crate) fn connection(&self) -> &Connection<Arc<Config>> {
@@ -131,6 +142,21 @@ impl Served {
         S: AsRef<[u8]> + AsMut<[u8]>,
         T: AsRef<[u8]> + AsMut<[u8]>,
     {
+        if let Some(watch) = &mut self.crew.watch {
+            watch.turn();
+        }
+        let went = self.rounds(now, inbox, outbox);
+        if let Some(watch) = &mut self.crew.watch {
+            watch.turned(None);
+        }
+        went
+    }
+
+    fn rounds<S, T>(&mut self, now: Instant, inbox: &mut Inbox<S>, outbox: &mut Outbox<T>) -> Result<Went, Misuse>
+    where
+        S: AsRef<[u8]> + AsMut<[u8]>,
+        T: AsRef<[u8]> + AsMut<[u8]>,
+    {
         loop {
             let turn = self.connection.turn(now, inbox, outbox)?;
             let gone = self.crew.conduct(turn);
@@ -183,7 +209,16 @@ impl Crew {
     }
 
     fn conduct(&mut self, mut turn: Turn<'_>) -> Gone {
-        self.to_refuse.retain(|&id| turn.reply(id).is_some_and(|reply| !refuse(reply)));
+        let mut to_refuse = std::mem::take(&mut self.to_refuse);
+        to_refuse.retain(|&id| {
+            let stays = turn.reply(id).is_some_and(|reply| !refuse(reply));
+            if !stays {
+                self.answered(id);
+            }
+            stays
+        });
+        self.to_refuse = to_refuse;
+        self.sweep(&mut turn);
         self.done.drain(..).for_each(|done| _ = turn.done(done));
         self.deliver(&mut turn);
         let mut panicked = false;
@@ -193,11 +228,18 @@ impl Crew {
             }
             let id = exchange_of(&event);
             let begins = matches!(&event, Event::Request(request) if request.head.version == Version::Http2);
+            if let Some(watch) = &mut self.watch {
+                watch.begins(&event);
+            }
+            self.trace.begins(&event);
             if !self.event(event) {
                 self.to_refuse.append(&mut self.open.ids);
                 self.to_refuse.extend(id.filter(|id| !self.to_refuse.contains(id)));
                 panicked = true;
                 break;
+            }
+            if let Some(id) = id.filter(|&id| self.is_watched(id) && turn.reply(id).is_none()) {
+                self.answered(id);
             }
             match id {
                 // Streams that the peer opened before it heard of our leaving (RFC 9113 §6.8).
@@ -223,12 +265,45 @@ impl Crew {
         Gone { pause, stuck, awaits, panicked }
     }
 
+    /// It is to be known when this exchange is answered.
+    fn is_watched(&self, id: Id) -> bool {
+        let watched = |at: &dyn Fn(usize) -> Option<Id>| (0..).map_while(at).any(|other| other == id);
+        match &self.watch {
+            Some(watch) => watched(&|place| watch.under_way(place)),
+            None => watched(&|place| self.trace.under_way(place)),
+        }
+    }
+
+    /// Answers that were complete but for what the peer had to make room for.
+    fn sweep(&mut self, turn: &mut Turn<'_>) {
+        let mut place = 0;
+        loop {
+            let id = match &self.watch {
+                Some(watch) => watch.under_way(place),
+                None => self.trace.under_way(place),
+            };
+            let Some(id) = id else { return };
+            match turn.reply(id) {
+                Some(_) => place += 1,
+                None => self.answered(id),
+            }
+        }
+    }
+
+    fn answered(&mut self, id: Id) {
+        if let Some(watch) = &mut self.watch {
+            watch.answered(id);
+        }
+        self.trace.answered(id);
+    }
+
     /// One event to whom it concerns. False: the service has panicked.
     fn event(&mut self, event: Event<'_>) -> bool {
         let event = match event {
             Event::Hello(hello) => {
-                if let Some(tls) = self.port.choose(&hello) {
-                    hello.choose(tls);
+                match self.port.choose(&hello) {
+                    Some(tls) => hello.choose(tls),
+                    None => hello.refuse(),
                 }
                 return true;
             }
@@ -238,6 +313,7 @@ impl Crew {
             }
             Event::Request(mut request) if self.full => {
                 request.reply.discard();
+                self.watch.iter().for_each(Watch::refused);
                 let fields = [("retry-after", RETRY_AFTER)];
                 if let Err(misuse) = request.reply.respond(503, &fields, Content::Whole(b"")) {
                     self.tell(What::Misuse(misuse));
@@ -250,16 +326,28 @@ impl Crew {
             self.answers.retain(|answer| answer.id != *id);
             self.post.forget(*id);
         }
-        let said = match &mut self.seat {
-            Seat::Taken(service) => catch_unwind(AssertUnwindSafe(|| service.event(event))),
-            Seat::Empty if matches!(event, Event::Request(_)) => catch_unwind(AssertUnwindSafe(|| {
-                let mut service = self.shared.service(&self.peer, &self.post);
-                let said = service.event(event);
-                self.seat = Seat::Taken(service);
-                said
-            })),
-            _ => Ok(Ok(())),
+        let (id, since) = (exchange_of(&event), self.watch.as_ref().map(|_| probe::now()));
+        let bytes = match &event {
+            Event::Body(body) => body.bytes.len(),
+            Event::Tunnel(tunnel) => tunnel.bytes.len(),
+            _ => 0,
         };
+        let Crew { seat, trace, shared, peer, post, .. } = self;
+        let said = trace.within(id, || {
+            catch_unwind(AssertUnwindSafe(|| match seat {
+                Seat::Taken(service) => service.event(event),
+                Seat::Empty if matches!(event, Event::Request(_)) => {
+                    let mut service = shared.service(peer, post);
+                    let said = service.event(event);
+                    *seat = Seat::Taken(service);
+                    said
+                }
+                _ => Ok(()),
+            }))
+        });
+        if let (Some(watch), Some(since), Seat::Taken(_)) = (&mut self.watch, since, &self.seat) {
+            watch.served(since, bytes);
+        }
         match said {
             Ok(Ok(())) => true,
             Ok(Err(misuse)) => {
@@ -302,6 +390,7 @@ impl Crew {
             }
         }
         self.post.forget(answer.id);
+        self.answered(answer.id);
         true
     }
 
@@ -309,14 +398,25 @@ impl Crew {
     fn run_jobs(&mut self, turn: &mut Turn<'_>) {
         let Some(pool) = self.shared.pools.decode.clone() else {
             if let Some(job) = turn.job() {
+                let since = self.watch.as_ref().map(|_| probe::now());
                 turn.done(job.run());
+                if let (Some(watch), Some(since)) = (&mut self.watch, since) {
+                    watch.decoded(since);
+                }
             }
             return;
         };
         while let Some(job) = turn.job() {
-            let post = self.post.clone();
+            let (post, probe) = (self.post.clone(), self.shared.probe().cloned());
             self.jobs += 1;
-            let task = Box::new(move || post.send(Letter::done(job.run())));
+            let task = Box::new(move || {
+                let since = probe.as_ref().map(|_| probe::now());
+                let done = job.run();
+                if let (Some(probe), Some(since)) = (probe, since) {
+                    probe.took(Stage::Decode, since, 0, 1);
+                }
+                post.send(Letter::done(done));
+            });
             // A full pool is no reason to lose a body: it is decoded here.
             if let Err(task) = pool.submit(task) {
                 task();
@@ -324,9 +424,6 @@ impl Crew {
         }
     }
 }
-
-/// How long a client that is turned away is asked to wait, in seconds (RFC 9110 §10.2.3).
-const RETRY_AFTER: &str = "1";
 
 /// The exchange that an event is about, as far as it can still be answered.
 fn exchange_of(event: &Event<'_>) -> Option<Id> {

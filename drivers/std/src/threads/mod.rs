@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use vestibule::{Inbox, Instant, Outbox, Why};
+use vestibule_driver::probe::PoolCounts;
 use vestibule_driver::{Arrival, How, Key, Lane, Listener, Mail, Next, What, Worker};
 
 /// A blocked read or write looks around this often: is the server stopping, does somebody wait for this thread?
@@ -34,6 +35,11 @@ pub(crate) fn run(mut worker: Worker) -> io::Result<()> {
     let pool = Arc::new(Pool::new(worker.shared.threads()));
     let this = thread::current();
     worker.mailbox.on_mail(move || this.unpark());
+    if let Some(probe) = worker.shared.probe() {
+        let pool = Arc::downgrade(&pool);
+        let counts = move || pool.upgrade().map_or(PoolCounts::new("connections"), |pool| pool.counts());
+        probe.watch_threads("connections", counts);
+    }
     let listeners = std::mem::take(&mut worker.listeners);
     let worker = Arc::new(worker);
     for listener in listeners {
@@ -81,14 +87,13 @@ fn begin(arrival: Arrival, worker: &Arc<Worker>, pool: &Arc<Pool<Arrival>>) {
 /// A thread: one connection after the other, with the same buffers.
 fn work(worker: &Worker, pool: &Pool<Arrival>) {
     let mut buffers = worker.shared.buffers();
-    let (mut inbox, mut outbox) = (buffers.inbox(), buffers.outbox());
     while let Some(arrival) = pool.next() {
         let own = worker.apart();
         let this = thread::current();
         own.mailbox.on_mail(move || this.unpark());
         let (lane, socket) = own.lane(Key::from_bits(0), arrival);
         let begun = own.shared.now();
-        let (inbox, outbox) = (Inbox::new(&mut inbox[..]), Outbox::new(&mut outbox[..]));
+        let (inbox, outbox) = (Inbox::new(buffers.inbox()), Outbox::new(buffers.outbox()));
         let mut drive = Drive {
             lane,
             socket,
@@ -102,6 +107,8 @@ fn work(worker: &Worker, pool: &Pool<Arrival>) {
             left: false,
         };
         let how = if drive.socket.set_nonblocking(false).is_ok() { drive.run() } else { How::Cut };
+        buffers.give_inbox(drive.inbox.into_store());
+        buffers.give_outbox(drive.outbox.into_store());
         drive.lane.over(how);
         pool.over(drive.left);
     }
@@ -110,8 +117,8 @@ fn work(worker: &Worker, pool: &Pool<Arrival>) {
 struct Drive<'a> {
     lane: Lane,
     socket: Socket,
-    inbox: Inbox<&'a mut [u8]>,
-    outbox: Outbox<&'a mut [u8]>,
+    inbox: Inbox<Vec<u8>>,
+    outbox: Outbox<Vec<u8>>,
     worker: &'a Worker,
     pool: &'a Pool<Arrival>,
     begun: Instant,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use vestibule_driver::probe::PoolCounts;
 
 /// A bounded queue, and the count of who takes from it.
 pub(crate) struct Pool<A> {
@@ -121,6 +122,13 @@ impl<A> Pool<A> {
             return false;
         }
         true
+    }
+
+    /// Its state now, for the probe.
+    pub(crate) fn counts(&self) -> PoolCounts {
+        let (threads, state) = (self.workers as u64, self.lock());
+        let (busy, queued) = (state.serving as u64, state.queue.len() as u64);
+        PoolCounts { threads, busy, queued, capacity: u64::MAX, ..PoolCounts::new("connections") }
     }
 
     /// Nothing new comes; workers end when the queue is empty.
