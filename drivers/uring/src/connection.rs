@@ -7,8 +7,8 @@
 //! ```
 //! At rest a connection holds no buffer of either kind: what it waits with is a receive that picks one when something comes.
 
-use crate::kernel::{Errno, Kernel, Op, Storage};
 use crate::road::Road;
+use crate::seam::{Errno, Kernel, Op, Storage};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;

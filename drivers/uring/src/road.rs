@@ -1,7 +1,7 @@
 //! In: what a loop needs of a connection and of its server. Out: the same for the lanes of `vestibule_driver`, and for models.
 
-use crate::kernel::Errno;
 use crate::ring::Socket;
+use crate::seam::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -4,10 +4,10 @@
 //! turn: submit, wait --> completions --> mail --> whoever can go on --> whose time has come --> whoever starved --> turn
 //! ```
 
-use crate::accept::{Ports, Verdict};
 use crate::connection::{Connection, Stand, Tools};
-use crate::kernel::{Done, Kernel};
+use crate::ports::{Ports, Verdict};
 use crate::road::{House, News, Road};
+use crate::seam::{Done, Kernel};
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;

@@ -3,8 +3,8 @@
 
 mod tests;
 
-use crate::kernel::{Done, Errno, Kernel, Op, Storage};
 use crate::road::{House, News, Road};
+use crate::seam::{Done, Errno, Kernel, Op, Storage};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
