@@ -1,7 +1,7 @@
 //! In: what other threads have for a worker: connections, answers, results. Out: all of it at once, after one wake-up.
 
 use crate::lane::Letter;
-use crate::server::Arrival;
+use crate::port::Arrival;
 use crate::slots::Key;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

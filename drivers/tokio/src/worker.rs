@@ -120,7 +120,6 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.room.doors.borrow_mut().remove(self.key);
-        self.room.worker.closed();
         self.room.ended.notify_one();
     }
 }
@@ -144,7 +143,6 @@ impl Watch {
         for _ in 0..ACCEPTED {
             match if last { take() } else { self.readiness.try_io(Interest::READABLE, take) } {
                 Ok(arrival) => {
-                    room.worker.opened();
                     open(room, arrival);
                 }
                 Err(error) => match error.kind() {

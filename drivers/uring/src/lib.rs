@@ -51,6 +51,8 @@ pub use check::{Missing, check};
 pub use vestibule_driver::*;
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 
 /// io_uring.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl Driver for Uring {
         use std::io::Write;
         let site = road::Site::new(worker)?;
         let (listeners, cap) = (site.listeners().len(), site.worker().shared.cap());
-        let ports = site.listeners().iter().map(|listener| std::sync::Arc::clone(listener) as ring::Port);
+        let ports = site.listeners().iter().map(|listener| Arc::clone(listener) as ring::Port);
         let ring = ring::Ring::new(ring::Sizes::for_connections(cap), ports.collect())?;
         let bell = ring.bell()?;
         site.worker().mailbox.on_mail(move || drop((&bell).write(&1u64.to_ne_bytes())));

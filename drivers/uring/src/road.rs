@@ -86,7 +86,7 @@ pub(crate) trait House<S> {
     fn admit(&mut self, port: usize, socket: S) -> Result<Option<Self::Arrival>, S>;
     /// Its road, under this key, and its socket again.
     fn open(&mut self, key: Key, arrival: Self::Arrival) -> (Self::Road, S);
-    fn closed(&mut self);
+    fn closed(&mut self) {}
     /// All that has come by mail.
     fn news(&mut self, into: &mut Vec<News<Self::Arrival, <Self::Road as Road>::Letter>>);
     /// It takes nothing new.
@@ -144,10 +144,7 @@ impl House<Socket> for Site {
         let Some(listener) = self.listeners.get(port) else { return Ok(None) };
         let Some(descriptor) = socket.into_descriptor() else { return Ok(None) };
         match listener.adopt(socket2::Socket::from(descriptor), &self.worker.shared) {
-            Ok(arrival) => {
-                self.worker.opened();
-                Ok(arrival)
-            }
+            Ok(arrival) => Ok(arrival),
             Err(socket) => Err(Socket::new(OwnedFd::from(socket))),
         }
     }
@@ -155,10 +152,6 @@ impl House<Socket> for Site {
     fn open(&mut self, key: Key, arrival: Arrival) -> (Lane, Socket) {
         let (lane, socket) = self.worker.lane(key, arrival);
         (lane, Socket::new(OwnedFd::from(socket)))
-    }
-
-    fn closed(&mut self) {
-        self.worker.closed();
     }
 
     fn news(&mut self, into: &mut Vec<News<Arrival, Letter>>) {

@@ -245,7 +245,7 @@ impl Probe {
     pub(crate) fn of<'a>(threads: usize, pools: impl Iterator<Item = &'a Pool> + Clone) -> Arc<Probe> {
         let probe = Probe::new(threads + pools.clone().map(Pool::threads).sum::<usize>());
         pools.for_each(|pool| probe.watch_pool(pool));
-        probe.watch_overflows(|| crate::kernel::overflows().map(|counts| counts.overflows));
+        probe.watch_overflows(|| crate::system::overflows().map(|counts| counts.overflows));
         Arc::new(probe)
     }
 
