@@ -17,30 +17,37 @@ pub enum Mail {
     Stop,
 }
 
+#[derive(Default)]
+struct Waiting {
+    mail: Vec<Mail>,
+    /// Nobody takes it any more.
+    closed: bool,
+}
+
 type Wake = Box<dyn Fn() + Send + Sync>;
 
 /// Where a worker finds its mail. What lies in it is bounded by what the worker's connections have under way.
 #[derive(Default)]
 pub struct Mailbox {
-    mail: Mutex<Vec<Mail>>,
+    mail: Mutex<Waiting>,
     wake: OnceLock<Wake>,
 }
 
 impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("waiting", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Mailbox").field("waiting", &self.lock().mail.len()).finish_non_exhaustive()
     }
 }
 
 impl Mailbox {
-    fn lock(&self) -> MutexGuard<'_, Vec<Mail>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How its worker is woken where it waits. To be set once, before the worker waits for the first time; if there is mail already, it is called at once.
     pub fn on_mail(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
-        if !self.lock().is_empty() {
+        if !self.is_empty() {
             self.wake();
         }
     }
@@ -55,8 +62,12 @@ impl Mailbox {
     pub fn post(&self, mail: Mail) {
         let first = {
             let mut waiting = self.lock();
-            waiting.push(mail);
-            waiting.len() == 1
+            if waiting.closed {
+                drop(waiting);
+                return drop(mail); // which may post something itself
+            }
+            waiting.mail.push(mail);
+            waiting.mail.len() == 1
         };
         if first {
             self.wake();
@@ -65,7 +76,19 @@ impl Mailbox {
 
     /// Takes all that is there, in the order in which it came. `into` is empty, and its storage is used for what comes next.
     pub fn take(&self, into: &mut Vec<Mail>) {
-        std::mem::swap(&mut *self.lock(), into);
+        std::mem::swap(&mut self.lock().mail, into);
+    }
+
+    /// Nothing waits in it.
+    pub fn is_empty(&self) -> bool {
+        self.lock().mail.is_empty()
+    }
+
+    /// Its worker has ended: here is what still lay in it. What comes later is dropped; connections among it are closed.
+    pub fn close(&self) -> Vec<Mail> {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        std::mem::take(&mut waiting.mail)
     }
 }
 
@@ -74,6 +97,15 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn nothing_is_kept_for_a_worker_that_has_ended() {
+        let mailbox = Mailbox::default();
+        mailbox.post(Mail::Stop);
+        assert_eq!(mailbox.close().len(), 1);
+        mailbox.post(Mail::Stop);
+        assert!(mailbox.is_empty());
+    }
 
     #[test]
     fn many_letters_are_one_wake_up() {

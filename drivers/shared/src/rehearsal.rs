@@ -100,6 +100,7 @@ impl Rehearsal {
 impl Drop for Rehearsal {
     fn drop(&mut self) {
         self.shared.stop();
+        self.mailbox.close();
         self.shared.pools.close();
     }
 }

@@ -150,7 +150,7 @@ impl Shared {
 
     /// A shutdown was asked for.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.stopping.load(Ordering::Acquire)
     }
 
     fn stopped(&self) -> Option<Instant> {
@@ -222,7 +222,7 @@ impl Shared {
                 return;
             }
             *stopped = Some(Instant::now());
-            self.stopping.store(true, Ordering::Relaxed);
+            self.stopping.store(true, Ordering::Release);
         }
         self.wake.notify_all();
         for place in &mut *self.places() {
@@ -286,7 +286,7 @@ impl Worker {
 
     /// It is to take nothing new and to come to an end: the server stops, or another worker has taken its place.
     pub fn is_stopping(&self) -> bool {
-        self.shared.is_stopping() || self.tenure.is_over.load(Ordering::Relaxed)
+        self.shared.is_stopping() || self.tenure.is_over.load(Ordering::Acquire)
     }
 
     /// What is still under way then has had its time.
@@ -333,8 +333,8 @@ impl<D> fmt::Debug for Server<D> {
 
 /// What the thread that runs a server is told.
 enum Command {
-    /// This worker has ended, and whether it did so as it should.
-    Ended(usize, Result<(), String>),
+    /// This worker has ended, whether it did so as it should, and where its mail came in.
+    Ended(usize, Result<(), String>, Arc<Mailbox>),
     Retire(usize),
     Stop,
 }
@@ -502,13 +502,19 @@ impl<D: Driver> Server<D> {
         while working > 0 && !shared.is_out_of_grace_by(SLACK) {
             let wait = if shared.is_stopping() { Duration::from_millis(50) } else { Duration::from_secs(3600) };
             match self.commands.1.recv_timeout(wait) {
-                Ok(Command::Ended(index, how)) => {
+                Ok(Command::Ended(index, how, mailbox)) => {
                     working -= 1;
+                    let mail = mailbox.close();
                     if let Err(why) = how {
                         shared.tell(None, What::Worker(why));
                         if !shared.is_stopping() {
                             shared.sleep(Duration::from_millis(100)); // one that fails at once must not spin
                             working += usize::from(self.succeed(index));
+                            let arrivals = mail.into_iter().filter_map(|mail| match mail {
+                                Mail::Arrival(arrival) => Some(arrival),
+                                _ => None,
+                            });
+                            arrivals.for_each(|arrival| shared.hand_out(*arrival));
                         }
                     }
                 }
@@ -547,13 +553,18 @@ impl<D: Driver> Server<D> {
         let clock = Clock::of(self.shared.probe.as_deref(), Role::Worker, index);
         let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure, clock };
         let (commands, pin) = (self.commands.0.clone(), self.pin);
+        let its = worker.mailbox.clone();
         let body = move || {
             if pin {
                 pin_to(index);
             }
             let how = catch_unwind(AssertUnwindSafe(|| D::work(worker)));
             let how = how.map_or(Err("a worker panicked".into()), |how| how.map_err(|error| error.to_string()));
-            let _ = commands.send(Command::Ended(index, how));
+            if let Err(unsent) = commands.send(Command::Ended(index, how, its)) {
+                if let Command::Ended(_, _, mailbox) = unsent.0 {
+                    mailbox.close();
+                }
+            }
         };
         let started = thread::Builder::new().name(format!("vestibule-{index}")).spawn(body);
         if let Err(error) = &started {
@@ -572,7 +583,7 @@ impl<D: Driver> Server<D> {
             std::mem::replace(place, new)
         };
         *old.tenure.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        old.tenure.is_over.store(true, Ordering::Relaxed);
+        old.tenure.is_over.store(true, Ordering::Release);
         old.mailbox.post(Mail::Stop);
         self.start(index)
     }

@@ -17,6 +17,8 @@ pub(crate) struct Connection<W> {
     readable: bool,
     /// The peer has sent its last byte, or is gone: a read will say so even where a short one came before.
     hung_up: bool,
+    /// It has reset the connection.
+    broken: bool,
     /// Not known to be full.
     writable: bool,
     ended: bool,
@@ -46,6 +48,7 @@ impl<W: Wire> Connection<W> {
             outbox: None,
             readable: false,
             hung_up: false,
+            broken: false,
             writable: true,
             ended: false,
             half_closed: false,
@@ -53,10 +56,11 @@ impl<W: Wire> Connection<W> {
     }
 
     /// What the system says of its socket.
-    pub(crate) fn is_ready(&mut self, readable: bool, writable: bool, hung_up: bool) {
+    pub(crate) fn is_ready(&mut self, readable: bool, writable: bool, hung_up: bool, broken: bool) {
         self.readable |= readable;
         self.writable |= writable;
         self.hung_up |= hung_up;
+        self.broken |= broken;
     }
 
     /// Its socket took less than it was offered: the system is to say when it takes more.
@@ -92,6 +96,8 @@ impl<W: Wire> Connection<W> {
             match next {
                 Next::Close(how) => return Stand::Over(how),
                 Next::Again => return Stand::GoesOn,
+                // Nobody is there for whom an answer would be awaited (DRV-06); where it is read, that says so.
+                Next::Wait if self.broken => return Stand::Over(How::Reset),
                 Next::Wait => return Stand::Waits,
                 Next::Write if outbox.ready().is_empty() => {}
                 Next::Write => return Stand::Waits,

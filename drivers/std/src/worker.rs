@@ -102,7 +102,7 @@ impl Loop {
                     self.serve(key, now);
                 }
             }
-            if self.worker.is_stopping() && self.stop(now) {
+            if self.worker.is_stopping() && self.stop(now) && self.worker.mailbox.is_empty() {
                 return Ok(());
             }
         }
@@ -135,7 +135,7 @@ impl Loop {
                 let Some((key, open)) = self.connections.at(slot) else { return };
                 let gone = event.is_read_closed() || event.is_write_closed() || event.is_error();
                 let (readable, writable) = (event.is_readable() || gone, event.is_writable() || gone);
-                open.connection.is_ready(readable, writable, gone);
+                open.connection.is_ready(readable, writable, gone, event.is_error());
                 self.serve(key, now);
             }
         }
@@ -246,11 +246,16 @@ impl Loop {
                 let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
             }
         }
-        let late = self.worker.is_out_of_grace();
+        let (late, is_replaced) = (self.worker.is_out_of_grace(), !self.worker.shared.is_stopping());
         let keys: Vec<_> = self.connections.keys().collect();
         for key in keys {
             match self.connections.get_mut(key) {
-                Some(_) if late => self.close(key, How::Cut),
+                Some(open) if late => {
+                    let how = if open.connection.lane.was_heard() { How::Cut } else { How::Closed };
+                    self.close(key, how);
+                }
+                // Its first request is on its way: nobody is to be refused for a worker that is replaced.
+                Some(open) if is_replaced && !open.connection.lane.was_heard() => {}
                 Some(open) if !open.connection.lane.is_draining() => {
                     let stand = open.connection.drain(now, &mut self.buffers);
                     self.settle(key, stand);

@@ -159,6 +159,23 @@ pub fn an_answer_may_take_longer_than_an_idle_connection_may_last<D: Driver>(lay
     assert_eq!(streams.answer(number).content, b"/later/900");
 }
 
+/// DRV-06: whoever resets while its answer is awaited is not kept for it.
+pub fn a_reset_is_noticed_while_an_answer_is_awaited<D: Driver>(layout: Layout<D>) {
+    let server = start(layout, |b| b);
+    let clients: Vec<_> = (0..5)
+        .map(|_| {
+            let mut client = server.client();
+            client.send(get("/later-gate"));
+            client
+        })
+        .collect();
+    server.gate.wait_for(5);
+    clients.into_iter().for_each(|client| crate::http1::reset(client.stream));
+    server.settle(); // and the gate is shut
+    assert_eq!(server.incidents(), [""; 0]);
+    assert_eq!(server.stop().resets, 5);
+}
+
 /// An answer that is made when nobody is there for it harms nobody.
 pub fn answers_for_those_who_have_gone_are_dropped<D: Driver>(layout: Layout<D>) {
     let server = start(layout, |b| b);

@@ -129,7 +129,7 @@ impl State {
 }
 
 /// Whole answers: `/hello`, `/tls`, and any other path is its own answer. Streams: `/echo` (with the trailer field `x-check` of the
-/// request), `/bytes/N`, `/endless`, `/outlet/N`, `/cut`. Bodies: `/upload`, `/discard`, `/job`. Others answer: `/later/MS`, `/dropped`. Slow:
+/// request), `/bytes/N`, `/endless`, `/outlet/N`, `/cut`. Bodies: `/upload`, `/discard`, `/job`. Others answer: `/later/MS`, `/later-gate`, `/dropped`. Slow:
 /// `/slow`, `/gate`. Mistakes: `/panic`, `/panic-late`, `/silence`, `/ignore`, `/hold`, `/half`.
 pub struct Routes {
     post: Post,
@@ -214,6 +214,14 @@ impl Routes {
             }
             "/job" => {
                 request.reply.expect(Expect::WholeByJob { max: 1 << 20 });
+                Ok(())
+            }
+            "/later-gate" => {
+                let (later, gate) = (self.post.later(id), self.gate.clone());
+                elsewhere(move || {
+                    gate.pass();
+                    later.respond(200, &[], b"through".to_vec());
+                });
                 Ok(())
             }
             "/dropped" => {

@@ -74,8 +74,12 @@ pub fn curl_in_each_version_plain_and_over_tls<D: Driver>(layout: Layout<D>) {
         assert_eq!(output.stdout, format!("{uploaded} {number} 200").into_bytes(), "{}", text(&output));
         let output = curl(&["--data-binary", &body, &url("/echo")]).unwrap();
         assert!(output.stdout == [&pattern(700_000)[..], format!(" {number} 200").as_bytes()].concat(), "{version}");
-        let output = curl(&[&url("/outlet/200000"), "-o", "/dev/null", &url("/later/5")]).unwrap();
-        assert!(output.stdout.ends_with(format!("/later/5 {number} 200").as_bytes()), "{}", text(&output));
+        let output = curl(&[&url("/outlet/200000")]).unwrap();
+        assert!(output.stdout.starts_with(&pattern(200_000)), "{version}");
+        // (curl 7.88 cannot use a connection again whose version it knew before.)
+        let (again, number_of) = (url("/hello"), if version == "--http2-prior-knowledge" { 1 } else { 3 });
+        let output = curl(&vec![&again[..]; number_of]).unwrap();
+        assert_eq!(output.stdout, format!("hello {number} 200").repeat(number_of).into_bytes(), "{}", text(&output));
         let output = curl(&["-I", &url("/bytes/1000")]).unwrap();
         assert!(text(&output).to_lowercase().contains("content-length: 1000\r\n"), "{}", text(&output));
     }

@@ -27,13 +27,11 @@
 //!
 //! What a connection holds while nothing happens on it: no buffer. A receive waits in the kernel and picks one of the ring's when something
 //! comes. The floors: `ring` (the only one with `unsafe`) makes io_uring safe by ownership; `connection` and `worker` are the loop, over a
-//! trait, so that a model takes the kernel's place in tests; `ports` and `check` do what they say.
+//! trait (`seam`), so that a model takes the kernel's place in tests; `ports` and `check` do what they say.
 
 mod check;
 #[cfg(target_os = "linux")]
 mod connection;
-#[cfg(target_os = "linux")]
-mod kernel;
 #[cfg(all(test, target_os = "linux"))]
 #[allow(clippy::expect_used, clippy::unwrap_used)]
 mod model;
@@ -44,6 +42,8 @@ mod ports;
 mod ring;
 #[cfg(target_os = "linux")]
 mod road;
+#[cfg(target_os = "linux")]
+mod seam;
 #[cfg(target_os = "linux")]
 mod worker;
 

@@ -1,7 +1,7 @@
 //! In: what a loop needs of a connection and of its server. Out: the same for the lanes of `vestibule_driver`, and for models.
 
-use crate::kernel::Errno;
 use crate::ring::Socket;
+use crate::seam::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -89,7 +89,10 @@ pub(crate) trait House<S> {
     fn closed(&mut self) {}
     /// All that has come by mail.
     fn news(&mut self, into: &mut Vec<News<Self::Arrival, <Self::Road as Road>::Letter>>);
+    /// It takes nothing new.
     fn is_stopping(&self) -> bool;
+    /// Nobody else takes its place.
+    fn stops_for_good(&self) -> bool;
     fn is_out_of_grace(&self) -> bool;
     /// It listens no more.
     fn leave_ports(&mut self);
@@ -178,6 +181,10 @@ impl House<Socket> for Site {
 
     fn is_stopping(&self) -> bool {
         self.worker.is_stopping()
+    }
+
+    fn stops_for_good(&self) -> bool {
+        self.worker.shared.is_stopping()
     }
 
     fn is_out_of_grace(&self) -> bool {

@@ -23,9 +23,10 @@ use served::{Served, Went};
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use vestibule::decode::job::Done;
 use vestibule::decrypt::Tls;
-use vestibule::{Config, Connection, Id, Inbox, Instant, Misuse, Outbox, Pause, Why};
+use vestibule::{Config, Connection, Id, Inbox, Instant, Limit, Misuse, Outbox, Pause, Why};
 
 /// What a driver does next for a connection. Before anything else it writes what `outbox.ready()` holds, as far as it goes, and shuts the
 /// write side down once `outbox.finished()`.
@@ -101,10 +102,29 @@ impl fmt::Debug for Letter {
     }
 }
 
-/// The buffers of a connection whose turns are taken elsewhere.
+/// The buffers of a connection whose turns are taken elsewhere. Wherever they are dropped, their storages go back.
 struct Own {
     inbox: Inbox<Vec<u8>>,
     outbox: Outbox<Vec<u8>>,
+    shared: Arc<Shared>,
+}
+
+impl Own {
+    fn of(shared: &Arc<Shared>) -> Own {
+        let mut storages = shared.storages();
+        let (inbox, outbox) = (Inbox::new(storages.inbox()), Outbox::new(storages.outbox()));
+        Own { inbox, outbox, shared: shared.clone() }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let inbox = std::mem::replace(&mut self.inbox, Inbox::new(Vec::new()));
+        let outbox = std::mem::replace(&mut self.outbox, Outbox::new(Vec::new()));
+        let mut storages = self.shared.storages();
+        storages.give_inbox(inbox.into_store());
+        storages.give_outbox(outbox.into_store());
+    }
 }
 
 /// A connection on its way to another thread and back.
@@ -148,6 +168,8 @@ pub struct Lane {
     /// Something has happened that the last turn does not know of.
     news: bool,
     ended: bool,
+    /// It is over, and this is how long the driver may take to send its last bytes.
+    closing: Option<Instant>,
     /// It waits for room where it is to go.
     parked: bool,
     draining: bool,
@@ -192,6 +214,7 @@ impl Lane {
             room_made: false,
             news: true,
             ended: false,
+            closing: None,
             parked: false,
             draining: false,
             heard: false,
@@ -253,7 +276,7 @@ impl Lane {
         S: AsRef<[u8]> + AsMut<[u8]>,
         T: AsRef<[u8]> + AsMut<[u8]>,
     {
-        let mut plain = records.plain.take().unwrap_or_else(|| self.shared.own());
+        let mut plain = records.plain.take().unwrap_or_else(|| Own::of(&self.shared));
         let next = match records.come(now, &mut plain, outbox) {
             State::Away => Next::Wait,
             State::Failed(violation) => {
@@ -287,12 +310,14 @@ impl Lane {
                 Next::Wait
             }
             None if records.waits_for_room() => Next::Write,
-            None if matches!(next, Next::Close(_)) && !outbox.is_empty() => Next::Write,
-            None => next,
+            None => match next {
+                Next::Close(how) => self.close(how, now, outbox),
+                next => next,
+            },
         };
         let idle = plain.inbox.is_empty() && !plain.inbox.ended() && plain.outbox.is_empty();
         match idle && !plain.outbox.finished() {
-            true => self.shared.give_back(plain),
+            true => drop(plain),
             false => records.plain = Some(plain),
         }
         next
@@ -364,16 +389,18 @@ impl Lane {
         if let Some(own) = &mut self.own {
             self.room_made |= outbox.carry(&mut own.outbox) > 0;
             if own.inbox.is_empty() && own.outbox.is_empty() && !own.outbox.finished() {
-                self.give_back();
+                self.own = None;
             }
         }
-        let pool = self.destination().cloned();
+        // What has never said anything has nothing to be done elsewhere.
+        let is_new = self.last.is_none() && self.own.is_none() && inbox.is_empty();
+        let pool = if is_new { None } else { self.destination().cloned() };
         if pool.is_none() && self.own.is_none() {
             let Some(served) = &mut self.served else { return Next::Wait };
             let went = served.go(now, inbox, outbox);
             return self.next(went, !outbox.is_empty());
         }
-        let mut own = self.own.take().unwrap_or_else(|| self.shared.own());
+        let mut own = self.own.take().unwrap_or_else(|| Own::of(&self.shared));
         let carried = own.inbox.carry(inbox, usize::MAX) > 0;
         let ended = own.inbox.ended() && !std::mem::replace(&mut self.ended, own.inbox.ended());
         let due = self.deadline_here().is_some_and(|deadline| deadline <= now);
@@ -384,9 +411,9 @@ impl Lane {
             Some((Pause::Room, _) | (_, true)) => self.room_made,
             Some(_) => false,
         };
-        if !(carried || ended || due || on || std::mem::take(&mut self.news)) {
+        if !(carried || ended || due || on || self.news) {
             self.own = Some(own);
-            return self.next_of_last(outbox);
+            return self.next_of_last(now, outbox);
         }
         (self.news, self.room_made) = (false, false);
         match (pool, self.served.take()) {
@@ -397,7 +424,7 @@ impl Lane {
         if let Some(own) = &mut self.own {
             self.room_made |= outbox.carry(&mut own.outbox) > 0;
         }
-        self.next_of_last(outbox)
+        self.next_of_last(now, outbox)
     }
 
     /// A turn here, in buffers of its own.
@@ -453,12 +480,6 @@ impl Lane {
         pools.turns.as_ref()
     }
 
-    fn give_back(&mut self) {
-        if let Some(own) = self.own.take() {
-            self.shared.give_back(own);
-        }
-    }
-
     fn next(&mut self, went: Result<Went, Misuse>, unsent: bool) -> Next {
         match went {
             Ok(went) => {
@@ -472,17 +493,27 @@ impl Lane {
         }
     }
 
-    fn next_of_last<T: AsRef<[u8]> + AsMut<[u8]>>(&mut self, outbox: &Outbox<T>) -> Next {
+    fn next_of_last<T: AsRef<[u8]> + AsMut<[u8]>>(&mut self, now: Instant, outbox: &Outbox<T>) -> Next {
         if self.served.is_none() || self.parked {
             return Next::Wait;
         }
         let waits = self.own.as_ref().is_some_and(|own| !own.outbox.is_empty());
         match self.last.map(|went| what_next(went, waits || !outbox.is_empty())) {
+            // What it gives up is not sent any more: a reader that was too slow would not take it.
+            Some(Next::Close(how)) if waits => Next::Close(how),
+            Some(Next::Close(how)) => self.close(how, now, outbox),
             _ if waits => Next::Write,
-            Some(Next::Close(_)) if !outbox.is_empty() => Next::Write,
             Some(next) => next,
             None => Next::Close(How::Cut),
         }
+    }
+
+    /// To the machine all is sent; what of it is still with the driver has a while to go out.
+    fn close<T: AsRef<[u8]> + AsMut<[u8]>>(&mut self, how: How, now: Instant, outbox: &Outbox<T>) -> Next {
+        let limits = self.port.config.limits();
+        let wait = limits.get(Limit::LingerMs).max(limits.get(Limit::RateGraceMs));
+        let closing = *self.closing.get_or_insert(now.after(Duration::from_millis(wait)));
+        if outbox.is_empty() || closing <= now { Next::Close(how) } else { Next::Write }
     }
 
     /// A letter of the mailbox for this lane's key. A turn has to follow.
@@ -505,7 +536,7 @@ impl Lane {
         let records = self.records.as_ref().and_then(|records| records.deadline);
         match self.parked {
             true => None,
-            false => [records, self.deadline_here()].into_iter().flatten().min(),
+            false => [records, self.deadline_here(), self.closing].into_iter().flatten().min(),
         }
     }
 
@@ -588,15 +619,6 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
-    fn drop(&mut self) {
-        self.give_back();
-        if let Some(plain) = self.records.as_mut().and_then(|records| records.plain.take()) {
-            self.shared.give_back(plain);
-        }
-    }
-}
-
 fn what_next(went: Went, unsent: bool) -> Next {
     let Went { pause, awaits, held } = went;
     match pause {
@@ -608,18 +630,5 @@ fn what_next(went: Went, unsent: bool) -> Next {
         Pause::Input { want } => Next::Read { want },
         Pause::Caller(_) if awaits => Next::Wait,
         Pause::Caller(_) => Next::Again,
-    }
-}
-
-impl Shared {
-    fn own(&self) -> Own {
-        let mut storages = self.storages();
-        Own { inbox: Inbox::new(storages.inbox()), outbox: Outbox::new(storages.outbox()) }
-    }
-
-    fn give_back(&self, own: Own) {
-        let mut storages = self.storages();
-        storages.give_inbox(own.inbox.into_store());
-        storages.give_outbox(own.outbox.into_store());
     }
 }

@@ -10,10 +10,13 @@
 
 mod pool;
 
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
 use pool::Pool;
 use socket2::Socket;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -27,7 +30,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// How long a busy connection may keep its thread though others wait for it; also what its TLS handshake is worth.
 const TURN: Duration = Duration::from_millis(100);
 
-/// The least wait that a socket takes.
+/// How long a server that stops waits for what may have arrived already.
 const LEAST: Duration = Duration::from_millis(1);
 
 /// Serves until the worker's time is over and nothing is left.
@@ -78,7 +81,8 @@ fn begin(arrival: Arrival, worker: &Arc<Worker>, pool: &Arc<Pool<Arrival>>) {
         return;
     }
     let (its, mine) = (worker.clone(), pool.clone());
-    let started = thread::Builder::new().name("vestibule".into()).spawn(move || work(&its, &mine));
+    let body = |doorstep| thread::Builder::new().name("vestibule".into()).spawn(move || work(&its, &mine, doorstep));
+    let started = Doorstep::new().and_then(body);
     if let Err(error) = started {
         worker.shared.tell(None, What::Thread(error.to_string()));
         drop(pool.not_started());
@@ -86,12 +90,12 @@ fn begin(arrival: Arrival, worker: &Arc<Worker>, pool: &Arc<Pool<Arrival>>) {
 }
 
 /// A thread: one connection after the other, with the same buffers.
-fn work(worker: &Worker, pool: &Pool<Arrival>) {
+fn work(worker: &Worker, pool: &Pool<Arrival>, mut doorstep: Doorstep) {
     let mut buffers = worker.shared.buffers();
     while let Some(arrival) = pool.next() {
         let own = worker.apart();
-        let this = thread::current();
-        own.mailbox.on_mail(move || this.unpark());
+        let bell = doorstep.bell.clone();
+        own.mailbox.on_mail(move || drop(bell.wake()));
         let (lane, socket) = own.lane(Key::from_bits(0), arrival);
         let begun = own.shared.now();
         let (inbox, outbox) = (Inbox::new(buffers.inbox()), Outbox::new(buffers.outbox()));
@@ -102,15 +106,18 @@ fn work(worker: &Worker, pool: &Pool<Arrival>) {
             outbox,
             worker: &own,
             pool,
+            doorstep: &mut doorstep,
+            mail: Vec::new(),
             begun,
             ended: false,
             half_closed: false,
             left: false,
         };
-        let how = if drive.socket.set_nonblocking(false).is_ok() { drive.run() } else { How::Cut };
+        let how = if drive.doorstep.watch(&drive.socket).is_ok() { drive.run() } else { How::Cut };
         buffers.give_inbox(drive.inbox.into_store());
         buffers.give_outbox(drive.outbox.into_store());
         drive.lane.over(how);
+        drop(own.mailbox.close());
         pool.over(drive.left);
     }
 }
@@ -122,6 +129,8 @@ struct Drive<'a> {
     outbox: Outbox<Vec<u8>>,
     worker: &'a Worker,
     pool: &'a Pool<Arrival>,
+    doorstep: &'a mut Doorstep,
+    mail: Vec<Mail>,
     begun: Instant,
     /// The peer has sent its last byte.
     ended: bool,
@@ -134,39 +143,50 @@ impl Drive<'_> {
     fn run(&mut self) -> How {
         loop {
             let now = self.worker.shared.now();
+            self.take_mail();
             let next = self.lane.turn(now, &mut self.inbox, &mut self.outbox);
-            if let Err(how) = self.write(now) {
+            if let Err(how) = self.write() {
                 return how;
             }
             if self.worker.is_out_of_grace() {
-                return How::Cut;
+                return if self.lane.was_heard() { How::Cut } else { How::Closed };
             }
-            let went = match next {
+            match next {
                 Next::Close(how) => return how,
-                Next::Read { .. } => self.read(now),
-                Next::Wait => {
-                    self.wait_for_mail(now);
-                    Ok(())
+                Next::Read { .. } => {
+                    if let Err(how) = self.read(now) {
+                        return how;
+                    }
                 }
-                Next::Write | Next::Again => Ok(()),
-            };
-            if let Err(how) = went {
-                return how;
+                // Nobody is there for whom an answer would be awaited (DRV-06).
+                Next::Wait if self.doorstep.broken => return How::Reset,
+                Next::Write if self.outbox.ready().is_empty() => {}
+                Next::Wait | Next::Write => drop(self.doorstep.wait(self.wait(now))),
+                Next::Again => {}
             }
-            if self.worker.is_stopping() {
+            if self.worker.is_stopping() && (self.lane.was_heard() || self.worker.shared.is_stopping()) {
                 self.lane.drain();
             }
         }
     }
 
-    /// Writes what is ready, until the peer takes no more for a tick.
-    fn write(&mut self, now: Instant) -> Result<(), How> {
+    fn take_mail(&mut self) {
+        self.worker.mailbox.take(&mut self.mail);
+        for mail in self.mail.drain(..) {
+            if let Mail::Letter(_, letter) = mail {
+                self.lane.receive(letter);
+            }
+        }
+    }
+
+    /// Writes what is ready, as far as the peer takes it now.
+    fn write(&mut self) -> Result<(), How> {
         while !self.outbox.ready().is_empty() {
-            let wrote = self.socket.set_write_timeout(Some(self.wait(now)));
-            match wrote.and_then(|()| self.socket.write(self.outbox.ready())) {
+            match self.socket.write(self.outbox.ready()) {
                 Ok(0) => return Err(How::Reset),
                 Ok(n) => self.outbox.wrote(n),
-                Err(error) if is_passing(&error) => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return Err(How::Reset),
             }
         }
@@ -183,44 +203,41 @@ impl Drive<'_> {
             return Err(How::Cut); // cannot be: the machine asks for what can come no more
         }
         // A stopping server takes what has arrived already, since that was sent in good faith; then it drains.
-        let stop = self.worker.is_stopping() && !self.lane.is_draining();
-        let wait = if stop || !self.outbox.is_empty() { LEAST } else { self.wait(now) };
+        let stop = self.worker.shared.is_stopping() && !self.lane.is_draining();
         let fresh = self.inbox.is_empty();
-        let read = self.socket.set_read_timeout(Some(wait)).and_then(|()| self.socket.read(self.inbox.spare()));
-        let came = match read {
-            Ok(0) => {
-                self.ended = true;
-                self.inbox.end();
-                false
-            }
-            Ok(n) => {
-                self.inbox.commit(n);
-                true
-            }
-            Err(error) if is_passing(&error) => false,
-            Err(_) => return Err(How::Reset),
-        };
-        if stop && !came && !self.ended && !self.lane.was_heard() {
+        let mut came = self.read_now()?;
+        let mut silent = false;
+        if !came {
+            silent = self.doorstep.wait(if stop { LEAST } else { self.wait(now) });
+            came = self.read_now()?;
+        }
+        if stop && !came && !self.lane.was_heard() {
             return Err(How::Closed); // it has never said anything
         }
-        if !stop && !self.lane.is_draining() && self.may_leave(fresh, came, now) && self.pool.leave() {
+        let some = came || !silent;
+        if !stop && !self.lane.is_draining() && self.may_leave(fresh, some, now) && self.pool.leave() {
             self.left = true;
             self.lane.drain();
         }
         Ok(())
     }
 
-    /// An answer comes from elsewhere.
-    fn wait_for_mail(&mut self, now: Instant) {
-        let mut mail = Vec::new();
-        self.worker.mailbox.take(&mut mail);
-        if mail.is_empty() {
-            thread::park_timeout(self.wait(now));
-            self.worker.mailbox.take(&mut mail);
-        }
-        for mail in mail {
-            if let Mail::Letter(_, letter) = mail {
-                self.lane.receive(letter);
+    /// Reads what is there, be it the end; false: nothing is.
+    fn read_now(&mut self) -> Result<bool, How> {
+        loop {
+            match self.socket.read(self.inbox.spare()) {
+                Ok(0) => {
+                    self.ended = true;
+                    self.inbox.end();
+                    return Ok(true);
+                }
+                Ok(n) => {
+                    self.inbox.commit(n);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(_) => return Err(How::Reset),
             }
         }
     }
@@ -249,7 +266,35 @@ impl Drive<'_> {
     }
 }
 
-/// An interrupted call (EINTR) and one that was out of time (EAGAIN on a socket with a time limit) are no errors.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
+/// Where a thread waits: for its socket, which does not block, and for its mail.
+struct Doorstep {
+    poll: Poll,
+    events: Events,
+    bell: Arc<Waker>,
+    /// The peer has reset the connection.
+    broken: bool,
+}
+
+impl Doorstep {
+    fn new() -> io::Result<Doorstep> {
+        let poll = Poll::new()?;
+        let bell = Arc::new(Waker::new(poll.registry(), Token(1))?);
+        Ok(Doorstep { poll, events: Events::with_capacity(4), bell, broken: false })
+    }
+
+    /// From here on for this socket, until it is closed.
+    fn watch(&mut self, socket: &Socket) -> io::Result<()> {
+        self.broken = false;
+        let (fd, both) = (socket.as_raw_fd(), Interest::READABLE | Interest::WRITABLE);
+        self.poll.registry().register(&mut SourceFd(&fd), Token(0), both)
+    }
+
+    /// Waits until something happens; true: nothing has.
+    fn wait(&mut self, most: Duration) -> bool {
+        if self.poll.poll(&mut self.events, Some(most)).is_err() {
+            return false; // interrupted
+        }
+        self.broken |= self.events.iter().any(|event| event.token() == Token(0) && event.is_error());
+        self.events.is_empty()
+    }
 }
