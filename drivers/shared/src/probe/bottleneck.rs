@@ -6,6 +6,8 @@ use std::fmt;
 
 /// A thread, or all of a pool, that works longer than this part of the time has none left.
 const SATURATED: f64 = 0.9;
+/// A queue that is longer than it was is only a burst where its pool works less than this.
+const LABOURS: f64 = 0.5;
 
 /// What holds up everything else.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,7 +101,7 @@ fn saturated_pool(before: &Snapshot, now: &Snapshot, pool: &PoolCounts) -> Optio
     let busy = now.utilisation_of_pool(before, pool.name);
     let (name, threads) = (pool.name, pool.threads);
     let all = format!("its {threads} thread{} {} % busy", if threads == 1 { " is" } else { "s are" }, percent(busy));
-    let grows = pool.queued > queued && pool.queued > threads;
+    let grows = pool.queued > queued && pool.queued > threads && busy >= LABOURS;
     let (badness, why) = if refused > 0 {
         (2.0 + refused as f64, format!("it refused {refused} tasks, {} of {} wait, {all}", pool.queued, pool.capacity))
     } else if grows {
@@ -240,6 +242,13 @@ mod tests {
         with_pool(&mut pair, "decode", 800, [99, 100], 3);
         let why = "the pool `decode` is too small: it refused 3 tasks, 100 of 100 wait, its 2 threads are 80 % busy";
         assert_eq!(judge(&pair), (Culprit::Pool("decode"), Some(Stage::Decode), why.into()));
+    }
+
+    #[test]
+    fn a_burst_that_waits_for_a_pool_with_time_left_is_none() {
+        let mut pair = pair([90, 10]);
+        with_pool(&mut pair, "crypto", 300, [0, 18], 0);
+        assert_eq!(judge(&pair).0, Culprit::None);
     }
 
     #[test]
