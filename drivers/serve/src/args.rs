@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use vestibule_driver::trust::Trust;
 use vestibule_driver::{HandOut, Offload, Topology};
 
 /// What `--help` prints.
@@ -67,6 +68,15 @@ pub(crate) struct Serve {
     pub(crate) reuse_port: bool,
     pub(crate) backlog: Option<usize>,
     pub(crate) connections: Option<usize>,
+    pub(crate) per_source: Option<usize>,
+    pub(crate) defer_accept: Option<usize>,
+    pub(crate) fast_open: Option<usize>,
+    /// Plain HTTP at a Unix socket as well.
+    pub(crate) unix: Option<PathBuf>,
+    /// The control socket for restarts.
+    pub(crate) handover: Option<PathBuf>,
+    /// Whose PROXY headers are believed.
+    pub(crate) trust: Trust,
     pub(crate) hand_out: Option<HandOut>,
     pub(crate) offload: Offload,
     pub(crate) pool_threads: Option<usize>,
@@ -92,6 +102,12 @@ impl Default for Serve {
             reuse_port: false,
             backlog: None,
             connections: None,
+            per_source: None,
+            defer_accept: None,
+            fast_open: None,
+            unix: None,
+            handover: None,
+            trust: Trust::nobody(),
             hand_out: None,
             offload: Offload::NONE,
             pool_threads: None,
@@ -203,6 +219,51 @@ const SERVE: &[Flag] = &[
         value: "N",
         help: "open connections at most; beyond it they wait (10000)",
         set: |serve, text| number(text).map(|n| serve.connections = Some(n)),
+    },
+    Flag {
+        name: "--per-source",
+        value: "N",
+        help: "open connections of one address at most; loopback is not counted (256)",
+        set: |serve, text| number(text).map(|n| serve.per_source = Some(n)),
+    },
+    Flag {
+        name: "--defer-accept",
+        value: "SECONDS",
+        help: "Linux: a connection is accepted when its first bytes are there, or after so long",
+        set: |serve, text| number(text).map(|n| serve.defer_accept = Some(n)),
+    },
+    Flag {
+        name: "--fast-open",
+        value: "N",
+        help: "Linux: so many connections may send data with their SYN (TCP Fast Open)",
+        set: |serve, text| number(text).map(|n| serve.fast_open = Some(n)),
+    },
+    Flag {
+        name: "--unix",
+        value: "PATH",
+        help: "plain HTTP at this Unix socket as well",
+        set: |serve, text| {
+            serve.unix = Some(text.into());
+            Ok(())
+        },
+    },
+    Flag {
+        name: "--trust",
+        value: "LIST",
+        help: "connections from these addresses begin with a PROXY header:\n10.0.0.0/8, 2001:db8::1, unix",
+        set: |serve, text| {
+            serve.trust = text.parse().map_err(|error: vestibule_driver::trust::TrustError| error.to_string())?;
+            Ok(())
+        },
+    },
+    Flag {
+        name: "--handover",
+        value: "PATH",
+        help: "Linux: a control socket for restarts. The next one started with it takes the\nlistening sockets over, and this one drains: no connection is refused",
+        set: |serve, text| {
+            serve.handover = Some(text.into());
+            Ok(())
+        },
     },
     Flag {
         name: "--hand-out",

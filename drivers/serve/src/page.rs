@@ -225,7 +225,7 @@ td { font-family: ui-monospace, monospace; }
 .share { min-width: 9.5rem; }
 .share meter { width: 5rem; vertical-align: middle; }
 .does { font-family: inherit; white-space: normal; min-width: 12rem; }
-.pair { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin-top: 1rem; }
+.pair { display: flex; align-items: flex-start; flex-wrap: wrap; gap: 1rem 2rem; margin-top: 1rem; }
 .pair table { width: auto; flex: 1 1 18rem; }
 .pair table[hidden] { display: none; }
 .small { font-size: .85rem; }

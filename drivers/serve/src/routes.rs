@@ -147,15 +147,7 @@ impl Visitor {
         match (path, bytes) {
             ("/hello", _) => visit.answer(reply, 200, &[TEXT], b"Hello, world!"),
             ("/", _) => visit.page(reply, &self.site.page()),
-            ("/live.js", _) => visit.answer(reply, 200, &[SCRIPT_TYPE, NO_STORE], SCRIPT.as_bytes()),
-            ("/metrics" | "/probe.json", _) => match self.site.probe() {
-                Some(probe) if path == "/metrics" => {
-                    let fields = [("content-type", Probe::PROMETHEUS), NO_STORE];
-                    visit.answer(reply, 200, &fields, probe.prometheus().as_bytes())
-                }
-                Some(probe) => visit.answer(reply, 200, &[JSON, NO_STORE], probe.json().as_bytes()),
-                None => visit.answer(reply, 404, &[TEXT], b"Nothing is measured: the probe is off (--no-probe).\n"),
-            },
+            _ if live => visit.live(reply, path, &self.site),
             ("/upload", _) if head.method != "POST" => visit.page(reply, UPLOAD),
             ("/upload", _) => {
                 match Upload::new(head.fields.get("content-type"), &self.site.limits) {
@@ -293,6 +285,19 @@ impl Visit {
                 self.act = act;
                 Ok(())
             }
+        }
+    }
+
+    /// What the page asks for once a second, and Prometheus now and then.
+    fn live(&mut self, reply: &mut Reply<'_>, path: &str, site: &Site) -> Result<(), Misuse> {
+        match (path, site.probe()) {
+            ("/live.js", _) => self.answer(reply, 200, &[SCRIPT_TYPE, NO_STORE], SCRIPT.as_bytes()),
+            ("/metrics", Some(probe)) => {
+                let fields = [("content-type", Probe::PROMETHEUS), NO_STORE];
+                self.answer(reply, 200, &fields, probe.prometheus().as_bytes())
+            }
+            (_, Some(probe)) => self.answer(reply, 200, &[JSON, NO_STORE], probe.json().as_bytes()),
+            (_, None) => self.answer(reply, 404, &[TEXT], b"Nothing is measured: the probe is off (--no-probe).\n"),
         }
     }
 

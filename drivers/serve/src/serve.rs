@@ -5,20 +5,28 @@ use crate::page::Site;
 use crate::routes::Visitor;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use vestibule::decode::coding::Coding;
 use vestibule::{Limit, Limits};
+use vestibule_driver::inherited::Inherited;
+use vestibule_driver::listen::{Address, ListenError};
 use vestibule_driver::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use vestibule_driver::tls::{TlsConfig, TlsError, from_pem, log_keys, server_config};
 use vestibule_driver::{BindError, Builder, Driver, Server, Topology, What};
 use vestibule_std::Std;
+use vestibule_tokio::Tokio;
+use vestibule_uring::Uring;
 
 /// What a body may be, coded and decoded, and a file in it. Only `/upload` takes that much, and it keeps none of it.
 const BODY: u64 = 1 << 30;
 /// What the decoders of a connection may hold: brotli's tool asks for a window of 16 MiB where a file is that large.
 const DECODERS: u64 = 40 << 20;
 
+type Run = fn(&Serve) -> Result<(), String>;
+
 /// The drivers of this build, by name.
-const DRIVERS: &[(&str, fn(&Serve) -> Result<(), String>)] = &[(Std::NAME, serve::<Std>)];
+const DRIVERS: &[(&str, Run)] =
+    &[(Std::NAME, serve::<Std>), (Tokio::NAME, serve::<Tokio>), (Uring::NAME, serve::<Uring>)];
 
 pub(crate) fn run(options: &Serve) -> Result<(), String> {
     match DRIVERS.iter().find(|driver| driver.0 == options.driver) {
@@ -32,9 +40,10 @@ fn serve<D: Driver>(options: &Serve) -> Result<(), String> {
     let by_job = options.offload.decode || options.topology == Topology::Stages;
     let site = Arc::new(Site::new(limits.clone(), by_job));
     let (for_visitors, for_faults) = (site.clone(), site.clone());
-    let server = choose(Server::<D>::builder(), options)
-        .http(options.http)
-        .https(options.https, TlsConfig::new(tls(options)?))
+    let ports =
+        Server::<D>::builder().http(options.http.into()).https(options.https.into(), TlsConfig::new(tls(options)?));
+    let server = choose(ports, options)
+        .inherited(Inherited::from_environment().map_err(|error| error.to_string())?)
         .limits(limits)
         .signals(true)
         .service(move |peer| Visitor::new(for_visitors.clone(), *peer))
@@ -61,7 +70,10 @@ fn serve<D: Driver>(options: &Serve) -> Result<(), String> {
 /// The choices that need nothing but themselves.
 fn choose<D: Driver>(builder: Builder<D>, options: &Serve) -> Builder<D> {
     type Set<D> = fn(Builder<D>, usize) -> Builder<D>;
-    let numbers: [(Option<usize>, Set<D>); 6] = [
+    let numbers: [(Option<usize>, Set<D>); 9] = [
+        (options.per_source, Builder::per_source),
+        (options.defer_accept, |builder, n| builder.defer_accept(Duration::from_secs(n as u64))),
+        (options.fast_open, |builder, n| builder.fast_open(u16::try_from(n).unwrap_or(u16::MAX))),
         (options.workers, Builder::workers),
         (options.threads, Builder::threads),
         (options.pool_threads, Builder::pool_threads),
@@ -77,6 +89,12 @@ fn choose<D: Driver>(builder: Builder<D>, options: &Serve) -> Builder<D> {
         .pin(options.pin)
         .probe(options.probe)
         .codings(if options.compress { &[Coding::Zstd, Coding::Gzip] } else { &[] });
+    let builder = match &options.handover {
+        Some(path) => builder.handover(path),
+        None => builder,
+    };
+    let builder = builder.trust(options.trust.clone());
+    let builder = options.unix.iter().fold(builder, |builder, path| builder.http(Address::Unix(path.clone())));
     numbers.into_iter().fold(builder, |builder, (n, set)| match n {
         Some(n) => set(builder, n),
         None => builder,
@@ -118,9 +136,10 @@ fn seen(local: Option<&SocketAddr>, asked: SocketAddr) -> SocketAddr {
 
 fn name_the_flag(options: &Serve, error: BindError) -> String {
     match &error {
-        BindError::Port { addr, error } => {
-            let flag = if *addr == options.http { "--http" } else { "--https" };
-            format!("{flag} {addr}: {error}. Another address: {flag} ADDR; port 0 takes any that is free.")
+        BindError::Listen(error) if error.address.tcp().is_some() => {
+            let flag = if error.address.tcp() == Some(options.http) { "--http" } else { "--https" };
+            let ListenError { address, error, .. } = error;
+            format!("{flag} {address}: {error}. Another address: {flag} ADDR; port 0 takes any that is free.")
         }
         _ => error.to_string(),
     }
@@ -164,4 +183,16 @@ pub(crate) fn own_certificate() -> Result<(Vec<CertificateDer<'static>>, Private
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| error.to_string())?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(str::to_string)?;
     Ok((vec![made.cert.der().clone()], key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_this_build_lacks_is_named() {
+        let options = Serve { driver: "mill", ..Serve::default() };
+        assert_eq!(run(&options), Err("the driver mill is not in this build".into()));
+        assert!(DRIVERS.iter().all(|(name, _)| crate::args::DRIVERS.contains(name)));
+    }
 }

@@ -807,25 +807,40 @@ fn prometheus_and_the_page_are_told_the_same() {
 }
 
 #[test]
-fn a_driver_that_this_build_lacks_is_named() {
-    for driver in ["tokio", "uring"] {
-        let mut child = Command::new(PROGRAM)
-            .args(["serve", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--driver", driver])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut first = String::new();
-        let out = BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
-        if out > 0 {
-            assert!(first.starts_with("vestibule "), "{first}"); // it is there, and serves
-            child.kill().unwrap();
-            child.wait().unwrap();
+fn every_driver_answers_with_the_same_page_or_says_why_it_cannot() {
+    for driver in ["std", "tokio", "uring"] {
+        let output = run(
+            PROGRAM,
+            &["serve", "--driver", driver, "--http", "127.0.0.1:0", "--topology", "threads", "--https", "0.0.0.1:1"],
+            b"",
+        );
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        if driver == "uring" && !said.contains("a thread for each connection") {
+            println!("no io_uring here: {said}");
             continue;
         }
-        let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1));
-        assert!(said.starts_with("vestibule: ") && said.contains(driver) || said.contains("io_uring"), "{said}");
+        let why = if driver == "std" { "--https 0.0.0.1:1: " } else { "std driver" };
+        assert!(said.contains(why), "{said}");
+        let server = Serving::start(&["--driver", driver, "--workers", "1"]);
+        assert!(server.get("/hello").ends_with("Hello, world!"), "{driver}");
+        if there_is("curl") {
+            let url = format!("https://{}/bytes/300000", server.https);
+            assert_eq!(curl(&[&url], b"").len(), 300_000, "{driver}");
+        }
+        let probe = server.get("/probe.json");
+        let told: Value = serde_json::from_str(probe.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let stage = |name: &str, key: &str| {
+            let stages = told["stages"].as_array().unwrap();
+            stages.iter().find(|stage| stage["name"] == name).unwrap()[key].as_f64().unwrap()
+        };
+        for name in ["accept", "read", "parse", "process", "write"] {
+            assert!(stage(name, "count") >= 2.0, "{driver} {name}: {told}");
+        }
+        assert!(stage("decrypt", "bytes") > 0.0 || !there_is("curl"), "{driver}: {told}");
+        assert_eq!(told["threads"][0]["name"], "worker 0", "{driver}");
+        assert!(server.get("/").contains(&format!("driver {driver}, topology workers")));
+        let (code, _, log, _) = server.terminate();
+        assert_eq!((code, log.as_str()), (Some(0), ""), "{driver}");
     }
 }

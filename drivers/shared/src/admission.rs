@@ -40,9 +40,9 @@ impl Default for Caps {
 
 impl Caps {
     fn soft(&self, cap: usize) -> usize {
-        // Divided first: the product may not fit. And a cap of one still serves one.
+        // Divided first: the product may not fit. Rounded up: small caps serve as many as they say.
         let percent = usize::from(self.soft_percent.min(100));
-        ((cap / 100) * percent + (cap % 100) * percent / 100).max(1)
+        ((cap / 100) * percent + ((cap % 100) * percent).div_ceil(100)).max(1)
     }
 }
 

@@ -1,15 +1,20 @@
 //! In: the choices of a server. Out: a [`Server`] whose ports are open. One builder for all drivers, with the same names and defaults.
 
+use crate::HandOut;
+use crate::admission::Caps;
 use crate::handler::Handler;
 use crate::incident::{Hook, Incident, to_stderr};
+use crate::inherited::Inherited;
 use crate::later::Post;
+use crate::listen::{Address, ListenOptions};
 use crate::server::{BindError, Driver, Server};
 use crate::service::{Factory, Peer, Service};
 use crate::tls::TlsChoice;
-use crate::topology::{HandOut, Offload, Topology};
+use crate::topology::{Offload, Topology};
+use crate::trust::Trust;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use vestibule::decode::coding::Coding;
@@ -23,7 +28,7 @@ pub struct Builder<D> {
 
 /// What was chosen.
 pub(crate) struct Plan {
-    pub(crate) ports: Vec<(SocketAddr, Option<TlsChoice>)>,
+    pub(crate) ports: Vec<(Address, Option<TlsChoice>)>,
     pub(crate) config: Config,
     pub(crate) codings: Option<&'static [Coding]>,
     pub(crate) topology: Topology,
@@ -33,10 +38,12 @@ pub(crate) struct Plan {
     pub(crate) pool_threads: Option<usize>,
     pub(crate) queue: usize,
     pub(crate) hand_out: HandOut,
-    pub(crate) reuse_port: bool,
+    pub(crate) listen: ListenOptions,
+    pub(crate) inherited: Inherited,
+    pub(crate) control: Option<PathBuf>,
+    pub(crate) trust: Trust,
     pub(crate) pin: bool,
-    pub(crate) connections: usize,
-    pub(crate) backlog: i32,
+    pub(crate) caps: Caps,
     pub(crate) grace: Duration,
     pub(crate) signals: bool,
     pub(crate) probe: bool,
@@ -64,10 +71,12 @@ impl<D> Default for Builder<D> {
             pool_threads: None,
             queue: 1_024,
             hand_out: HandOut::default(),
-            reuse_port: false,
+            listen: ListenOptions::default(),
+            inherited: Inherited::default(),
+            control: None,
+            trust: Trust::nobody(),
             pin: false,
-            connections: 10_000,
-            backlog: 1_024,
+            caps: Caps::default(),
             grace: Duration::from_secs(10),
             signals: false,
             probe: false,
@@ -80,15 +89,15 @@ impl<D> Default for Builder<D> {
 }
 
 impl<D: Driver> Builder<D> {
-    /// Listens there for plain HTTP. Port 0: any that is free.
-    pub fn http(mut self, addr: SocketAddr) -> Self {
-        self.plan.ports.push((addr, None));
+    /// Listens there for plain HTTP: at an IP address and port, or at the path of a Unix socket. Port 0: any that is free.
+    pub fn http(mut self, address: Address) -> Self {
+        self.plan.ports.push((address, None));
         self
     }
 
     /// Listens there for TLS. See [`crate::tls`] for configurations.
-    pub fn https(mut self, addr: SocketAddr, tls: impl Into<TlsChoice>) -> Self {
-        self.plan.ports.push((addr, Some(tls.into())));
+    pub fn https(mut self, address: Address, tls: impl Into<TlsChoice>) -> Self {
+        self.plan.ports.push((address, Some(tls.into())));
         self
     }
 
@@ -159,7 +168,7 @@ impl<D: Driver> Builder<D> {
 
     /// Every worker listens by itself (SO_REUSEPORT), and the kernel deals connections out by their addresses; default: they share a listener.
     pub fn reuse_port(mut self, on: bool) -> Self {
-        self.plan.reuse_port = on;
+        self.plan.listen.reuse_port = on;
         self
     }
 
@@ -171,13 +180,71 @@ impl<D: Driver> Builder<D> {
 
     /// Open connections at most; default 10,000. Beyond it nothing is accepted: the kernel's queue holds them.
     pub fn connections(mut self, cap: usize) -> Self {
-        self.plan.connections = cap.max(1);
+        self.plan.caps.connections = cap.max(1);
         self
     }
 
     /// Length of the kernel's queue; default 1,024.
     pub fn backlog(mut self, n: u32) -> Self {
-        self.plan.backlog = i32::try_from(n).unwrap_or(i32::MAX).max(1);
+        self.plan.listen.backlog = u16::try_from(n).unwrap_or(u16::MAX).max(1);
+        self
+    }
+
+    /// Open connections from one source at most; default 256. See [`Source`](crate::admission::Source) for what one source is.
+    pub fn per_source(mut self, cap: usize) -> Self {
+        self.plan.caps.per_source = cap.max(1);
+        self
+    }
+
+    /// What all open connections together may cost at worst, the sum of their [`Config::bound_bytes`]; default what as many connections as may be
+    /// open need. From 95 % of this or of [`Builder::connections`] on, connections are accepted only to be told that there are too many.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.plan.caps.memory_bytes = bytes;
+        self
+    }
+
+    /// Linux: a connection is accepted when its first bytes are there (TCP_DEFER_ACCEPT), or after so long. Default: at once.
+    pub fn defer_accept(mut self, most: Duration) -> Self {
+        self.plan.listen.defer_accept = Some(most);
+        self
+    }
+
+    /// Linux: data may come with a SYN of a client that was here before (TCP_FASTOPEN, RFC 7413), so many connections at a time. What such data asks
+    /// for may happen twice. Default: no.
+    pub fn fast_open(mut self, pending: u16) -> Self {
+        self.plan.listen.fast_open = Some(pending);
+        self
+    }
+
+    /// Answers are sent at once (TCP_NODELAY); default yes.
+    pub fn nodelay(mut self, on: bool) -> Self {
+        self.plan.listen.nodelay = on;
+        self
+    }
+
+    /// The permissions of Unix sockets' files, such as 0o660; default: the process's mask decides.
+    pub fn unix_mode(mut self, mode: u32) -> Self {
+        self.plan.listen.unix_mode = Some(mode);
+        self
+    }
+
+    /// Connections from these sources begin with a PROXY header, version 1 or 2, and are those of whom it names. Default: nobody's do.
+    pub fn trust(mut self, proxies: Trust) -> Self {
+        self.plan.trust = proxies;
+        self
+    }
+
+    /// Listening sockets from outside, such as systemd's ([`Inherited::from_environment`]): an address of this builder at which one of them
+    /// listens is not bound again.
+    pub fn inherited(mut self, sockets: Inherited) -> Self {
+        self.plan.inherited = sockets;
+        self
+    }
+
+    /// Linux: the path of a control socket for restarts. If a server offers its listening sockets there, this one takes them over: it accepts
+    /// first, then that one drains and ends, and no connection is refused. From then on this server offers them there.
+    pub fn handover(mut self, path: impl Into<PathBuf>) -> Self {
+        self.plan.control = Some(path.into());
         self
     }
 
@@ -239,5 +306,32 @@ impl<D: Driver> Builder<D> {
     /// A port cannot be had, something was not chosen, or this machine cannot do what was chosen.
     pub fn bind(self) -> Result<Server<D>, BindError> {
         Server::bind(self.plan)
+    }
+}
+
+#[cfg(target_os = "linux")]
+type Taken = Option<crate::handover::Taken>;
+#[cfg(not(target_os = "linux"))]
+type Taken = ();
+
+impl Plan {
+    /// The sockets that are there already, and the predecessor that waits until this server accepts.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn sockets(&mut self) -> Result<(Inherited, Taken), BindError> {
+        use crate::handover::{Patience, take};
+        let taken = self.control.as_deref().map(|path| take(path, Patience::default())).transpose();
+        match taken.map_err(BindError::Inherit)?.flatten() {
+            Some((sockets, taken)) => Ok((sockets, Some(taken))),
+            None => Ok((std::mem::take(&mut self.inherited), None)),
+        }
+    }
+
+    /// The sockets that are there already.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn sockets(&mut self) -> Result<(Inherited, Taken), BindError> {
+        match self.control {
+            Some(_) => Err(BindError::Unsupported("sockets can be handed over on Linux only".into())),
+            None => Ok((std::mem::take(&mut self.inherited), ())),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                          open          an acceptor asks `give`, any thread may
-//!   acceptor --> HandOut: [ 3 | 1 | 2 ]  round-robin: the next in turn     least loaded: the one with 1
+//!   acceptor --> Loads: [ 3 | 1 | 2 ]  round-robin: the next in turn     least loaded: the one with 1
 //!                               ^
 //!                               +-- a `Place` counts its connection until it is dropped, on whatever thread
 //! ```
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// By what a worker is chosen.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub enum Choice {
+pub enum HandOut {
     /// One after the other. Even if all connections are alike, as those of a load generator.
     RoundRobin,
     /// The one with the fewest open connections; of several, the next in turn. Long and short connections even out.
@@ -23,9 +23,9 @@ pub enum Choice {
 /// Chooses workers. Cheap to clone; all clones count together.
 ///
 /// ```
-/// use vestibule_driver::hand_out::{Choice, HandOut};
+/// use vestibule_driver::hand_out::{HandOut, Loads};
 ///
-/// let hand_out = HandOut::new(2, Choice::LeastLoaded);
+/// let hand_out = Loads::new(2, HandOut::LeastLoaded);
 /// let first = hand_out.give(|_| true).expect("nobody is full");
 /// let second = hand_out.give(|_| true).expect("nobody is full");
 /// assert_ne!(first.worker(), second.worker());
@@ -33,7 +33,7 @@ pub enum Choice {
 /// assert_eq!(hand_out.loads(), [0, 1]);
 /// ```
 #[derive(Clone, Debug)]
-pub struct HandOut {
+pub struct Loads {
     shared: Arc<Shared>,
 }
 
@@ -42,7 +42,7 @@ struct Shared {
     loads: Box<[Load]>,
     /// Whose turn it is, modulo the number of workers.
     turn: AtomicUsize,
-    choice: Choice,
+    choice: HandOut,
 }
 
 /// The open connections of one worker. Each has its own cache line: workers that close connections do not slow each other.
@@ -50,11 +50,11 @@ struct Shared {
 #[repr(align(128))]
 struct Load(AtomicUsize);
 
-impl HandOut {
+impl Loads {
     /// For so many workers; at least one.
-    pub fn new(workers: usize, choice: Choice) -> HandOut {
+    pub fn new(workers: usize, choice: HandOut) -> Loads {
         let loads = (0..workers.max(1)).map(|_| Load::default()).collect();
-        HandOut { shared: Arc::new(Shared { loads, turn: AtomicUsize::new(0), choice }) }
+        Loads { shared: Arc::new(Shared { loads, turn: AtomicUsize::new(0), choice }) }
     }
 
     /// A place at the worker that is to have the next connection, of those that `may` have one. `None`: none may.
@@ -65,8 +65,8 @@ impl HandOut {
         let first = self.shared.turn.fetch_add(1, Ordering::Relaxed) % loads.len();
         let in_turn = loads.iter().enumerate().cycle().skip(first).take(loads.len());
         let worker = match self.shared.choice {
-            Choice::RoundRobin => in_turn.map(|(worker, _)| worker).find(|&worker| may(worker)),
-            Choice::LeastLoaded => {
+            HandOut::RoundRobin => in_turn.map(|(worker, _)| worker).find(|&worker| may(worker)),
+            HandOut::LeastLoaded => {
                 // `min_by_key` takes the first of equals, so the turn decides among them.
                 let may_have = in_turn.filter(|&(worker, _)| may(worker));
                 may_have.min_by_key(|(_, load)| load.0.load(Ordering::Relaxed)).map(|(worker, _)| worker)
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn round_robin_takes_turns_whatever_the_loads() {
-        let hand_out = HandOut::new(3, Choice::RoundRobin);
+        let hand_out = Loads::new(3, HandOut::RoundRobin);
         let mut places: Vec<_> = (0..6).filter_map(|_| hand_out.give(|_| true)).collect();
         assert_eq!(workers(&places), [0, 1, 2, 0, 1, 2]);
         places.retain(|place| place.worker() == 0);
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn least_loaded_fills_the_gaps_and_shares_evenly_among_equals() {
-        let hand_out = HandOut::new(3, Choice::LeastLoaded);
+        let hand_out = Loads::new(3, HandOut::LeastLoaded);
         let mut places: Vec<_> = (0..9).filter_map(|_| hand_out.give(|_| true)).collect();
         assert_eq!(hand_out.loads(), [3, 3, 3]);
         places.retain(|place| place.worker() != 1);
@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn who_may_not_is_passed_over_and_nobody_is_none() {
-        for choice in [Choice::RoundRobin, Choice::LeastLoaded] {
-            let hand_out = HandOut::new(3, choice);
+        for choice in [HandOut::RoundRobin, HandOut::LeastLoaded] {
+            let hand_out = Loads::new(3, choice);
             let places: Vec<_> = (0..4).filter_map(|_| hand_out.give(|worker| worker == 2)).collect();
             assert_eq!(workers(&places), [2, 2, 2, 2], "{choice:?}");
             assert!(hand_out.give(|_| false).is_none());
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn threads_that_give_and_drop_leave_every_count_at_zero() {
-        let hand_out = HandOut::new(4, Choice::LeastLoaded);
+        let hand_out = Loads::new(4, HandOut::LeastLoaded);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -172,8 +172,8 @@ mod tests {
     proptest! {
         #[test]
         fn without_departures_loads_differ_by_one_at_most(workers in 1usize..9, count in 0usize..64, least: bool) {
-            let choice = if least { Choice::LeastLoaded } else { Choice::RoundRobin };
-            let hand_out = HandOut::new(workers, choice);
+            let choice = if least { HandOut::LeastLoaded } else { HandOut::RoundRobin };
+            let hand_out = Loads::new(workers, choice);
             let places: Vec<_> = (0..count).filter_map(|_| hand_out.give(|_| true)).collect();
             let loads = hand_out.loads();
             prop_assert_eq!(loads.iter().sum::<usize>(), places.len());

@@ -19,7 +19,7 @@ use crate::doorbell::Doorbell;
 use crate::handover::wire::{Lot, Received, Wire};
 use crate::inherited::Inherited;
 use crate::listen::file::identity;
-use crate::listen::{Address, ListenError, ListenOptions, Listener, accept};
+use crate::listen::{Address, ListenError, ListenOptions, Sockets, accept};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
@@ -95,7 +95,7 @@ pub fn take(path: &Path, patience: Patience) -> io::Result<Option<(Inherited, Ta
     if control.0.unix().and_then(identity) != identity(path) {
         return Err(invalid("the control socket that was handed over is another one"));
     }
-    let mut listener = Listener::adopt(vec![control.1], &ListenOptions::default())
+    let mut listener = Sockets::adopt(vec![control.1], &ListenOptions::default())
         .map_err(|error| io::Error::new(error.kind(), format!("the control socket {address}: {error}")))?;
     listener.own_file(ours.clone());
     let mut inherited = Inherited::default();
@@ -137,7 +137,7 @@ impl Taken {
 /// The socket at which successors ask.
 #[derive(Debug)]
 pub struct Control {
-    listener: Listener,
+    listener: Sockets,
 }
 
 impl Control {
@@ -147,10 +147,10 @@ impl Control {
     /// A control socket at this path, for this user alone.
     ///
     /// # Errors
-    /// What [`Listener::bind`] says; also that a server is there.
+    /// What [`Sockets::bind`] says; also that a server is there.
     pub fn bind(path: &Path) -> Result<Control, ListenError> {
         let options = ListenOptions { backlog: Control::BACKLOG, unix_mode: Some(0o600), ..ListenOptions::default() };
-        Ok(Control { listener: Listener::bind(&path.into(), &options, 1)? })
+        Ok(Control { listener: Sockets::bind(&path.into(), &options, 1)? })
     }
 
     /// Offers these sockets to whoever comes, one after the other, on a thread of its own, until one has become ready. Then `on_taken` is
@@ -162,7 +162,7 @@ impl Control {
     /// No thread or no descriptors.
     pub fn offer<'a>(
         self,
-        listeners: impl IntoIterator<Item = &'a Listener>,
+        listeners: impl IntoIterator<Item = &'a Sockets>,
         patience: Patience,
         on_taken: impl FnOnce() + Send + 'static,
     ) -> io::Result<Offer> {
@@ -184,7 +184,7 @@ struct Offered {
 }
 
 impl Offered {
-    fn of(listener: &Listener) -> Offered {
+    fn of(listener: &Sockets) -> Offered {
         Offered {
             address: listener.address().clone(),
             members: listener.members().iter().map(Arc::downgrade).collect(),
@@ -234,7 +234,7 @@ impl Drop for Offer {
 
 /// The thread of an offer.
 struct Thread {
-    control: Listener,
+    control: Sockets,
     lots: Vec<Offered>,
     patience: Patience,
     bell: Arc<Doorbell>,

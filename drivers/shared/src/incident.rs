@@ -30,6 +30,8 @@ pub enum What {
     Accept(String),
     /// A worker ended though it should not have; another one takes its place.
     Worker(String),
+    /// The listening sockets cannot be offered to a successor, or a predecessor did not answer.
+    Handover(String),
     /// No thread could be started for a connection; it waits for another one.
     Thread(String),
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Incident {
             What::Misuse(misuse) => write!(f, "misuse: {misuse}"),
             What::Accept(error) => write!(f, "cannot accept: {error}"),
             What::Worker(error) => write!(f, "a worker ended: {error}"),
+            What::Handover(error) => write!(f, "cannot hand over: {error}"),
             What::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }

@@ -3,7 +3,7 @@
 //! Whoever listens before the server begins and goes on when it ends loses no connection between: they wait in the queue.
 //! systemd passes its sockets by socket activation (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`; sd_listen_fds(3)).
 
-use crate::listen::{self, Address, ListenError, ListenOptions, Listener};
+use crate::listen::{self, Address, ListenError, ListenOptions, Sockets};
 use socket2::Socket;
 use std::fmt;
 use std::io;
@@ -102,7 +102,7 @@ impl Inherited {
     ///
     /// # Errors
     /// An option cannot be set, or the current folder is needed and gone.
-    pub fn take(&mut self, address: &Address, options: &ListenOptions) -> io::Result<Option<Listener>> {
+    pub fn take(&mut self, address: &Address, options: &ListenOptions) -> io::Result<Option<Sockets>> {
         let wanted = match address {
             Address::Unix(path) => Address::Unix(std::path::absolute(path)?),
             tcp => tcp.clone(),
@@ -118,7 +118,7 @@ impl Inherited {
     ///
     /// # Errors
     /// An option cannot be set.
-    pub fn take_named(&mut self, name: &str, options: &ListenOptions) -> io::Result<Vec<Listener>> {
+    pub fn take_named(&mut self, name: &str, options: &ListenOptions) -> io::Result<Vec<Sockets>> {
         self.join(|found| found.name.as_deref() == Some(name), options)
     }
 
@@ -126,7 +126,7 @@ impl Inherited {
     ///
     /// # Errors
     /// An option cannot be set.
-    pub fn take_all(&mut self, options: &ListenOptions) -> io::Result<Vec<Listener>> {
+    pub fn take_all(&mut self, options: &ListenOptions) -> io::Result<Vec<Sockets>> {
         self.join(|_| true, options)
     }
 
@@ -139,10 +139,10 @@ impl Inherited {
         address: &Address,
         options: &ListenOptions,
         members: usize,
-    ) -> Result<Listener, ListenError> {
+    ) -> Result<Sockets, ListenError> {
         match self.take(address, options) {
             Ok(Some(listener)) => Ok(listener),
-            Ok(None) => Listener::bind(address, options, members),
+            Ok(None) => Sockets::bind(address, options, members),
             Err(error) => Err(ListenError { address: address.clone(), what: "inherited socket", error }),
         }
     }
@@ -152,7 +152,7 @@ impl Inherited {
         self.found.iter().map(|found| (found.name.as_deref(), &found.address))
     }
 
-    fn join(&mut self, wanted: impl Fn(&Found) -> bool, options: &ListenOptions) -> io::Result<Vec<Listener>> {
+    fn join(&mut self, wanted: impl Fn(&Found) -> bool, options: &ListenOptions) -> io::Result<Vec<Sockets>> {
         let (mut taken, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.found).into_iter().partition(wanted);
         self.found = left;
         let mut listeners = Vec::new();
@@ -161,7 +161,7 @@ impl Inherited {
             let (same, others): (Vec<_>, Vec<_>) = taken.into_iter().partition(|found| found.address == address);
             taken = others;
             let mark = same.iter().find_map(|found| found.mark.clone());
-            let listener = Listener::adopt(same.into_iter().map(|found| found.socket).collect(), options)?;
+            let listener = Sockets::adopt(same.into_iter().map(|found| found.socket).collect(), options)?;
             listeners.push(owned(listener, mark));
         }
         Ok(listeners)
@@ -169,7 +169,7 @@ impl Inherited {
 }
 
 #[cfg(unix)]
-fn owned(mut listener: Listener, mark: Option<Arc<AtomicBool>>) -> Listener {
+fn owned(mut listener: Sockets, mark: Option<Arc<AtomicBool>>) -> Sockets {
     if let Some(mark) = mark {
         listener.own_file(mark);
     }
@@ -177,7 +177,7 @@ fn owned(mut listener: Listener, mark: Option<Arc<AtomicBool>>) -> Listener {
 }
 
 #[cfg(not(unix))]
-fn owned(listener: Listener, _: Option<Arc<AtomicBool>>) -> Listener {
+fn owned(listener: Sockets, _: Option<Arc<AtomicBool>>) -> Sockets {
     listener
 }
 
@@ -291,17 +291,17 @@ mod tests {
         assert_eq!(listener.address(), &admin);
         assert!(inherited.take(&admin, &options).expect("nothing to fail").is_none());
         let named = inherited.take_named("web", &options).expect("options can be set");
-        assert_eq!(named.iter().map(Listener::address).collect::<Vec<_>>(), [&web, &second]);
+        assert_eq!(named.iter().map(Sockets::address).collect::<Vec<_>>(), [&web, &second]);
         assert!(inherited.take_named("web", &options).expect("nothing to fail").is_empty());
         let rest = inherited.take_all(&options).expect("options can be set");
-        assert_eq!(rest.iter().map(Listener::address).collect::<Vec<_>>(), [&third]);
+        assert_eq!(rest.iter().map(Sockets::address).collect::<Vec<_>>(), [&third]);
         assert_eq!(inherited.left().count(), 0);
     }
 
     #[test]
     fn sockets_at_one_address_become_one_group() {
         let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
-        let group = Listener::bind(&([127, 0, 0, 1], 0).into(), &options, 3).expect("a port");
+        let group = Sockets::bind(&([127, 0, 0, 1], 0).into(), &options, 3).expect("a port");
         let mut inherited = Inherited::default();
         for member in group.members() {
             inherited.add(member.try_clone().expect("a descriptor"), None).expect("it listens");
@@ -323,7 +323,7 @@ mod tests {
         assert!(listener.address().tcp().is_some_and(|address| address.is_ipv6()));
 
         let only = ListenOptions { only_v6: Some(true), ..options.clone() };
-        let only = Listener::bind(&(std::net::Ipv6Addr::UNSPECIFIED, 0).into(), &only, 1).expect("a port");
+        let only = Sockets::bind(&(std::net::Ipv6Addr::UNSPECIFIED, 0).into(), &only, 1).expect("a port");
         let port = only.address().tcp().expect("TCP").port();
         inherited.add(only.members()[0].try_clone().expect("a descriptor"), None).expect("it listens");
         assert!(inherited.take(&([0, 0, 0, 0], port).into(), &options).expect("nothing to fail").is_none());

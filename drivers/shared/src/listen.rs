@@ -1,7 +1,7 @@
 //! In: an address and options. Out: the sockets that listen there, their file, and what is accepted from them.
 //!
 //! ```text
-//!   supervisor: Listener { members: [ socket, socket, .. ], file }     outlives its workers (DRV-03)
+//!   supervisor: Sockets { members: [ socket, socket, .. ], file }     outlives its workers (DRV-03)
 //!                               |        |
 //!                          worker 0   worker 1     each holds clones of the members it accepts from
 //! ```
@@ -211,20 +211,20 @@ type Failed = (&'static str, io::Error);
 
 /// The sockets of one address. None of them blocks. Whoever owns this keeps the accept queues alive, whatever becomes of the workers.
 #[derive(Debug)]
-pub struct Listener {
+pub struct Sockets {
     address: Address,
     members: Vec<Arc<Socket>>,
     file: Option<SocketFile>,
 }
 
-impl Listener {
+impl Sockets {
     /// Listens; with `reuse_port` on TCP by so many sockets, otherwise by one. Of port 0 the first socket decides the port.
     ///
     /// A Unix socket whose file is there but on which nobody listens is replaced.
     ///
     /// # Errors
     /// Which address, which option or call, and what the system says.
-    pub fn bind(address: &Address, options: &ListenOptions, members: usize) -> Result<Listener, ListenError> {
+    pub fn bind(address: &Address, options: &ListenOptions, members: usize) -> Result<Sockets, ListenError> {
         let result = match address {
             Address::Tcp(address) => bind_tcp(*address, options, members.max(1)),
             Address::Unix(path) => bind_unix(path, options),
@@ -236,7 +236,7 @@ impl Listener {
     ///
     /// # Errors
     /// There is none, one does not listen or is no stream socket, they have different addresses, or an option cannot be set.
-    pub fn adopt(sockets: Vec<Socket>, options: &ListenOptions) -> io::Result<Listener> {
+    pub fn adopt(sockets: Vec<Socket>, options: &ListenOptions) -> io::Result<Sockets> {
         let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
         let address = checked(sockets.first().ok_or_else(|| invalid("no socket"))?)?;
         for socket in &sockets {
@@ -248,7 +248,7 @@ impl Listener {
             }
             socket.set_nonblocking(true)?;
         }
-        Ok(Listener { address, members: sockets.into_iter().map(Arc::new).collect(), file: None })
+        Ok(Sockets { address, members: sockets.into_iter().map(Arc::new).collect(), file: None })
     }
 
     /// Where it listens, with the true port.
@@ -312,7 +312,7 @@ pub(crate) fn checked(socket: &Socket) -> io::Result<Address> {
 }
 
 /// A group that is whole before it listens: a connection that comes while members join could be given to one and end up at another.
-fn bind_tcp(address: SocketAddr, options: &ListenOptions, members: usize) -> Result<Listener, Failed> {
+fn bind_tcp(address: SocketAddr, options: &ListenOptions, members: usize) -> Result<Sockets, Failed> {
     let members = if options.reuse_port { members } else { 1 };
     let mut address = address;
     let mut sockets = Vec::with_capacity(members);
@@ -333,7 +333,7 @@ fn bind_tcp(address: SocketAddr, options: &ListenOptions, members: usize) -> Res
         listen(&socket, options)?;
         members.push(Arc::new(socket));
     }
-    Ok(Listener { address: Address::Tcp(address), members, file: None })
+    Ok(Sockets { address: Address::Tcp(address), members, file: None })
 }
 
 fn set_options(socket: &Socket, options: &ListenOptions) -> Result<(), Failed> {
@@ -390,7 +390,7 @@ fn listen(socket: &Socket, options: &ListenOptions) -> Result<(), Failed> {
 }
 
 #[cfg(unix)]
-fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Listener, Failed> {
+fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Sockets, Failed> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|error| ("socket", error))?;
     let (file, lock) = SocketFile::bind(&socket, path).map_err(|error| ("bind", error))?;
     if let Some(mode) = options.unix_mode {
@@ -402,11 +402,11 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Listener, Failed> {
     listen(&socket, options)?;
     drop(lock);
     let address = Address::Unix(file.path().to_owned());
-    Ok(Listener { address, members: vec![Arc::new(socket)], file: Some(file) })
+    Ok(Sockets { address, members: vec![Arc::new(socket)], file: Some(file) })
 }
 
 #[cfg(not(unix))]
-fn bind_unix(_: &Path, _: &ListenOptions) -> Result<Listener, Failed> {
+fn bind_unix(_: &Path, _: &ListenOptions) -> Result<Sockets, Failed> {
     Err(("Unix sockets", io::ErrorKind::Unsupported.into()))
 }
 

@@ -1,7 +1,7 @@
 //! In: what other threads have for a worker: connections, answers, results. Out: all of it at once, after one wake-up.
 
 use crate::lane::Letter;
-use crate::server::Arrival;
+use crate::port::Arrival;
 use crate::slots::Key;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,7 +13,7 @@ pub enum Mail {
     Arrival(Box<Arrival>),
     /// Something for one connection: [`Lane::receive`](crate::Lane::receive), if it is still there.
     Letter(Key, Letter),
-    /// The server stops, or this worker is to end: look at [`Worker::stopping`](crate::Worker::stopping).
+    /// The server stops, or this worker is to end: look at [`Worker::is_stopping`](crate::Worker::is_stopping).
     Stop,
 }
 

@@ -1,9 +1,11 @@
 //! In: a server that was bound. Out: its lanes, without sockets and threads of its own.
 
-use crate::lane::Lane;
+use crate::admission::{Source, Verdict};
+use crate::lane::{Begin, Lane};
 use crate::later::Post;
 use crate::mailbox::Mailbox;
-use crate::server::{Handle, Port, Shared, Summary};
+use crate::port::{Port, Right};
+use crate::server::{Handle, Shared, Summary};
 use crate::service::Peer;
 use crate::slots::Key;
 use std::fmt;
@@ -56,10 +58,22 @@ impl Rehearsal {
 
     /// The lane of a connection to this port. `None`: no more may be open, or there is no such port.
     pub fn lane(&self, port: usize, key: Key) -> Option<Lane> {
-        let (port, permit) = (self.ports.get(port)?.clone(), self.shared.permit()?);
+        let port = self.ports.get(port)?.clone();
+        let (Verdict::Admitted(permit) | Verdict::Overloaded(permit)) =
+            self.shared.admission.reserve(port.bound_bytes)?.take(Source::Uncounted)
+        else {
+            return None;
+        };
         self.shared.counts.connections.fetch_add(1, Ordering::Relaxed);
-        let peer = Peer { local: Some(port.local), tls: port.tls.is_some(), ..Peer::UNKNOWN };
-        Some(Lane::new(self.shared.clone(), port, peer, Post::new(self.mailbox.clone(), key), permit))
+        let peer = Peer { local: port.address.tcp(), tls: port.tls.is_some(), ..Peer::UNKNOWN };
+        Some(Lane::new(
+            self.shared.clone(),
+            port,
+            peer,
+            Post::new(self.mailbox.clone(), key),
+            Right::new(permit),
+            Begin::default(),
+        ))
     }
 
     /// Where the mail of the lanes comes in.

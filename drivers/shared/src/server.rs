@@ -1,22 +1,26 @@
 //! In: a plan. Out: a server that runs until it is asked to stop: its threads, what they share, and its end.
 
+use crate::accept::{Acceptor, Quiet};
+use crate::admission::Admission;
 use crate::buffers::Buffers;
 use crate::builder::{Builder, Plan};
+use crate::hand_out::Loads;
 use crate::handler::{Calls, Handler};
 use crate::incident::{Hook, Incident, What};
-use crate::kernel;
-use crate::lane::Lane;
+use crate::lane::{Begin, Lane};
 use crate::later::Post;
+use crate::listen::{Address, ListenError, Sockets};
 use crate::mailbox::{Mail, Mailbox};
-use crate::pool::Pool;
-use crate::probe::{AcceptQueue, Meter, Probe, Role, Stage};
+use crate::pools::Pools;
+use crate::port::{Arrival, Listener, Port};
+use crate::probe::{AcceptQueue, Clock, Probe, Role};
 use crate::rehearsal::Rehearsal;
 use crate::service::{BoxService, Factory, Peer};
 use crate::signals::Signals;
 use crate::slots::Key;
-use crate::tls::{TlsChoice, TlsConfig};
-use crate::topology::{HandOut, Offload, Topology};
-use socket2::{Domain, Protocol, Socket, Type};
+use crate::system;
+use crate::topology::Topology;
+use socket2::Socket;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -27,7 +31,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use vestibule::{Config, Expect};
+use vestibule::Expect;
 
 /// What a driver is: the loop of a worker. Everything else is here.
 pub trait Driver: Sized + 'static {
@@ -41,7 +45,7 @@ pub trait Driver: Sized + 'static {
     fn check(topology: Topology) -> Result<(), BindError>;
 
     /// A worker's loop, on its own thread: accepts from the worker's listeners, takes its mail, serves its lanes, until
-    /// [`Worker::stopping`] says so and nothing is left.
+    /// [`Worker::is_stopping`] says so and nothing is left.
     ///
     /// # Errors
     /// What the loop needs of the system could not be had.
@@ -56,13 +60,10 @@ pub enum BindError {
     NoPort,
     /// No `service`.
     NoService,
-    /// This address cannot be listened on.
-    Port {
-        /// Which one.
-        addr: SocketAddr,
-        /// What the system says.
-        error: io::Error,
-    },
+    /// An address cannot be listened on.
+    Listen(ListenError),
+    /// What a manager of services or a predecessor was to hand over cannot be had.
+    Inherit(io::Error),
     /// Threads of the pools cannot be started.
     Thread(io::Error),
     /// This driver or this machine cannot do what was chosen; why.
@@ -74,7 +75,8 @@ impl fmt::Display for BindError {
         match self {
             BindError::NoPort => f.write_str("no address to listen on was given"),
             BindError::NoService => f.write_str("no service was given"),
-            BindError::Port { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
+            BindError::Listen(error) => error.fmt(f),
+            BindError::Inherit(error) => write!(f, "cannot take over listening sockets: {error}"),
             BindError::Thread(error) => write!(f, "cannot start a thread: {error}"),
             BindError::Unsupported(why) => f.write_str(why),
         }
@@ -82,110 +84,6 @@ impl fmt::Display for BindError {
 }
 
 impl std::error::Error for BindError {}
-
-/// What the connections of one port have in common.
-pub struct Port {
-    pub(crate) local: SocketAddr,
-    pub(crate) tls: Option<TlsChoice>,
-    pub(crate) config: Arc<Config>,
-}
-
-impl fmt::Debug for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Port").field("local", &self.local).finish_non_exhaustive()
-    }
-}
-
-impl Port {
-    pub(crate) fn choose(&self, hello: &vestibule::Hello<'_>) -> Option<TlsConfig> {
-        self.choose_by(hello.sni, &mut hello.alpn())
-    }
-
-    /// The same for TLS that is not the machine's own.
-    pub(crate) fn choose_by(&self, sni: Option<&str>, alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
-        self.tls.as_ref()?.choose(sni, alpn)
-    }
-}
-
-/// A listening socket and what it is for.
-#[derive(Debug)]
-pub struct Listener {
-    /// The socket: it does not block.
-    pub socket: Socket,
-    pub(crate) port: Arc<Port>,
-}
-
-/// A connection that has been accepted and belongs to nobody yet.
-#[derive(Debug)]
-pub struct Arrival {
-    /// The socket: it does not block.
-    pub socket: Socket,
-    peer: Peer,
-    port: Arc<Port>,
-    permit: Permit,
-}
-
-/// What it listens with, for drivers that ask the system by themselves.
-#[cfg(unix)]
-impl std::os::fd::AsFd for Listener {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl Listener {
-    /// Accepts one connection, if one waits. Beyond the cap none is accepted.
-    ///
-    /// # Errors
-    /// What `accept` says; `WouldBlock` if none waits, `QuotaExceeded` if no more may be open.
-    pub fn accept(&self, shared: &Arc<Shared>) -> io::Result<Arrival> {
-        let Some(permit) = shared.permit() else { return Err(io::ErrorKind::QuotaExceeded.into()) };
-        let since = shared.probe.as_ref().map(|_| crate::probe::now());
-        let (socket, from) = self.socket.accept()?;
-        socket.set_nonblocking(true)?;
-        // Answers go out whole: waiting for more to send with them would only delay them.
-        let _ = socket.set_tcp_nodelay(true);
-        if let (Some(probe), Some(since)) = (&shared.probe, since) {
-            probe.took(Stage::Accept, since, 0, 0);
-        }
-        Ok(self.arrival(socket, from.as_socket(), permit, shared))
-    }
-
-    /// Takes over a connection of this listener that the driver has accepted by itself. `None`: it is gone already.
-    ///
-    /// # Errors
-    /// No more may be open; here is the socket.
-    pub fn adopt(&self, socket: Socket, shared: &Arc<Shared>) -> Result<Option<Arrival>, Socket> {
-        let Some(permit) = shared.permit() else { return Err(socket) };
-        let Ok(from) = socket.peer_addr() else { return Ok(None) };
-        Ok(Some(self.arrival(socket, from.as_socket(), permit, shared)))
-    }
-
-    /// Waits until a connection does, but no longer than that.
-    pub fn wait(&self, most: Duration) {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        let most = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
-        let _ = poll(&mut fds, Some(&most));
-    }
-
-    fn arrival(&self, socket: Socket, from: Option<SocketAddr>, permit: Permit, shared: &Shared) -> Arrival {
-        shared.counts.connections.fetch_add(1, Ordering::Relaxed);
-        shared.probe.iter().for_each(|probe| probe.accepted());
-        let peer = Peer { addr: from, local: Some(self.port.local), proxy: None, tls: self.port.tls.is_some() };
-        Arrival { socket, peer, port: self.port.clone(), permit }
-    }
-}
-
-/// One of the connections that may be open.
-#[derive(Debug)]
-pub(crate) struct Permit(Arc<Shared>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 #[derive(Default)]
 pub(crate) struct Counts {
@@ -197,51 +95,7 @@ pub(crate) struct Counts {
     pub(crate) cut: AtomicU64,
 }
 
-/// Where work goes that is not done on its worker.
-#[derive(Debug, Default)]
-pub(crate) struct Pools {
-    pub(crate) handshakes: Option<Pool>,
-    pub(crate) records: Option<Pool>,
-    pub(crate) decode: Option<Pool>,
-    /// Whole turns: parsing and the service; parsing alone if that hands its calls on.
-    pub(crate) turns: Option<Pool>,
-    /// Calls of a handler.
-    pub(crate) calls: Option<Pool>,
-}
-
-impl Pools {
-    fn start(plan: &Plan) -> io::Result<Pools> {
-        let stages = plan.topology == Topology::Stages;
-        let threads = plan.pool_threads.unwrap_or(if stages { 1 } else { processors() });
-        let pool = |on: bool, name| on.then(|| Pool::start(name, threads, plan.queue, |_| {})).transpose();
-        let Offload { handshakes, records, decode, process } = plan.offload;
-        let calls = plan.handler.is_some();
-        Ok(Pools {
-            handshakes: pool(handshakes && !records && !stages, "crypto")?,
-            records: pool(records || stages, "crypto")?,
-            decode: pool(decode || stages, "decode")?,
-            turns: match (process || stages) && !calls {
-                true => pool(true, "process")?,
-                false => pool(stages, "parse")?,
-            },
-            calls: pool((process || stages) && calls, "process")?,
-        })
-    }
-
-    pub(crate) fn never_move(&self) -> bool {
-        self.handshakes.is_none() && self.turns.is_none()
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Pool> + Clone {
-        [&self.handshakes, &self.records, &self.decode, &self.turns, &self.calls].into_iter().flatten()
-    }
-
-    pub(crate) fn close(&self) {
-        self.all().for_each(Pool::close);
-    }
-}
-
-fn processors() -> usize {
+pub(crate) fn processors() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
@@ -250,8 +104,8 @@ pub struct Shared {
     factory: Factory,
     hook: Hook,
     grace: Duration,
+    pub(crate) admission: Admission,
     cap: usize,
-    open: AtomicUsize,
     inbox_bytes: usize,
     outbox_bytes: usize,
     storages: Mutex<Buffers>,
@@ -266,9 +120,10 @@ pub struct Shared {
     wake: Condvar,
     threads: usize,
     topology: Topology,
-    hand_out: HandOut,
-    turn: AtomicUsize,
+    loads: Loads,
     places: Mutex<Vec<Place>>,
+    /// What keeps the accept queues alive, whatever becomes of the workers (DRV-03); empty once the server stops.
+    sockets: Mutex<Vec<Sockets>>,
 }
 
 impl fmt::Debug for Shared {
@@ -354,11 +209,6 @@ impl Shared {
         (self.factory)(peer, post)
     }
 
-    pub(crate) fn permit(self: &Arc<Self>) -> Option<Permit> {
-        let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.cap).then_some(n + 1));
-        taken.ok().map(|_| Permit(self.clone()))
-    }
-
     /// Sleeps, but not beyond the request to stop.
     pub fn sleep(&self, wait: Duration) {
         let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -380,6 +230,8 @@ impl Shared {
             // A port closes when the last one that listens lets go of it.
             place.listeners.clear();
         }
+        self.admission.close();
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -395,15 +247,17 @@ pub struct Worker {
     /// What it shares with the others.
     pub shared: Arc<Shared>,
     tenure: Arc<Tenure>,
-    meter: Option<Arc<Meter>>,
+    clock: Clock,
 }
 
 impl Worker {
     /// The lane of a connection that gets this key, and its socket.
     pub fn lane(&self, key: Key, arrival: Arrival) -> (Lane, Socket) {
-        let Arrival { socket, peer, port, permit } = arrival;
+        let Arrival { socket, peer, port, mut right, proxied, overloaded } = arrival;
+        right.at(self.shared.loads.place(self.index));
         let post = Post::new(self.mailbox.clone(), key);
-        (Lane::new(self.shared.clone(), port, peer, post, permit), socket)
+        let how = Begin { proxied, overloaded };
+        (Lane::new(self.shared.clone(), port, peer, post, right, how), socket)
     }
 }
 
@@ -412,22 +266,22 @@ impl Worker {
     pub fn apart(&self) -> Worker {
         let Worker { index, listeners, shared, tenure, .. } = self;
         let (listeners, shared, tenure) = (listeners.clone(), shared.clone(), tenure.clone());
-        Worker { index: *index, listeners, mailbox: Arc::default(), shared, tenure, meter: None }
+        Worker { index: *index, listeners, mailbox: Arc::default(), shared, tenure, clock: Clock::default() }
     }
 
     /// Its loop is about to wait. With [`Worker::works`] this tells the probe how busy its thread is; without one it costs nothing.
     pub fn waits(&self) {
-        if let Some(meter) = &self.meter {
-            meter.turn_to(false, crate::probe::now());
-        }
+        self.clock.waits();
     }
 
     /// Its loop is back. `ready` says how many sockets, letters or completions it found, and is asked only if there is a probe.
     pub fn works(&self, ready: impl FnOnce() -> usize) {
-        if let Some(meter) = &self.meter {
-            meter.turn_to(true, crate::probe::now());
-            meter.finds(ready() as u64);
-        }
+        self.clock.works(ready);
+    }
+
+    /// What [`Worker::waits`] and [`Worker::works`] tell, for loops that are not the worker's own.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// It is to take nothing new and to come to an end: the server stops, or another worker has taken its place.
@@ -440,16 +294,6 @@ impl Worker {
         let over = *self.tenure.since.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.is_out_of_grace() || over.is_some_and(|then| then.elapsed() >= self.shared.grace)
     }
-
-    /// Where the time of this worker's connections goes: one more is open.
-    pub fn opened(&self) {
-        self.tenure.open.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// One is closed.
-    pub fn closed(&self) {
-        self.tenure.open.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// One worker's time in its place.
@@ -457,8 +301,6 @@ impl Worker {
 struct Tenure {
     is_over: AtomicBool,
     since: Mutex<Option<Instant>>,
-    /// Connections that it has.
-    open: AtomicUsize,
 }
 
 /// A place in which one worker follows another: its listeners stay.
@@ -476,14 +318,16 @@ pub struct Server<D> {
     acceptors: Vec<Arc<Listener>>,
     signals: bool,
     pin: bool,
+    #[cfg(target_os = "linux")]
+    succession: Option<(std::path::PathBuf, Option<crate::handover::Taken>)>,
     commands: (Sender<Command>, Receiver<Command>),
     driver: PhantomData<fn() -> D>,
 }
 
 impl<D> fmt::Debug for Server<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addrs: Vec<_> = self.ports.iter().map(|port| port.local).collect();
-        f.debug_struct("Server").field("local_addrs", &addrs).finish_non_exhaustive()
+        let addrs: Vec<_> = self.ports.iter().map(|port| port.address.to_string()).collect();
+        f.debug_struct("Server").field("addresses", &addrs).finish_non_exhaustive()
     }
 }
 
@@ -507,8 +351,9 @@ impl<D: Driver> Server<D> {
         Builder::default()
     }
 
-    pub(crate) fn bind(plan: Plan) -> Result<Server<D>, BindError> {
+    pub(crate) fn bind(mut plan: Plan) -> Result<Server<D>, BindError> {
         D::check(plan.topology)?;
+        let (mut inherited, taken) = plan.sockets()?;
         let pools = Pools::start(&plan).map_err(BindError::Thread)?;
         let probe = plan.probe.then(|| Probe::of(plan.workers.unwrap_or(0) + processors(), pools.all()));
         let factory = match (plan.handler, plan.factory) {
@@ -523,37 +368,47 @@ impl<D: Driver> Server<D> {
             Some(codings) => plan.config.with_response_codings(codings),
             None => plan.config,
         };
+        let config = if plan.probe { config.with_stage_clock(crate::probe::now) } else { config };
         let workers = match plan.topology {
             Topology::Single | Topology::Stages | Topology::Threads => 1,
             _ => plan.workers.unwrap_or_else(processors),
         };
         let accepts = matches!(plan.topology, Topology::Acceptor | Topology::Stages);
-        let each = if plan.reuse_port && !accepts { workers } else { 1 };
-        let (mut ports, mut acceptors, mut places) = (Vec::new(), Vec::new(), vec![Vec::new(); workers]);
-        for (addr, tls) in plan.ports {
+        let members = if plan.listen.reuse_port && !accepts { workers } else { 1 };
+        let quiet = Arc::new(Quiet::default());
+        let (mut ports, mut acceptors, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        let mut places = vec![Vec::new(); workers];
+        for (address, tls) in plan.ports {
             let config = match &tls {
                 Some(tls) => config.clone().with_tls(tls.config()),
                 None => config.clone(),
             };
-            let (config, mut local) = (Arc::new(config), addr);
-            for number in 0..each {
-                let refused = |error| BindError::Port { addr, error };
-                let socket = listen(local, plan.backlog, each > 1).map_err(refused)?;
-                local = socket.local_addr().map_err(refused)?.as_socket().unwrap_or(addr);
-                if number == 0 {
-                    ports.push(Arc::new(Port { local, tls: tls.clone(), config: config.clone() }));
-                }
-                let Some(port) = ports.last().cloned() else { continue };
-                let listener = Arc::new(Listener { socket, port });
+            let sockets = inherited.listen(&address, &plan.listen, members).map_err(BindError::Listen)?;
+            let proxied = Arc::new(config.clone().with_proxy_header());
+            let proxies = (!plan.trust.is_nobody()).then(|| (plan.trust.clone(), proxied));
+            let (bound_bytes, address) = (config.bound_bytes(), sockets.address().clone());
+            let port = Arc::new(Port { address, tls, config: Arc::new(config), proxies, bound_bytes });
+            ports.push(port.clone());
+            let listener = |socket: &Arc<Socket>| {
+                Arc::new(Listener::new(socket.clone(), port.clone(), Acceptor::new(quiet.clone())))
+            };
+            let listeners: Vec<_> = sockets.members().iter().map(listener).collect();
+            for (number, listener) in listeners.iter().enumerate() {
                 if let Some(probe) = &probe {
-                    watch(probe, &listener, number);
-                }
-                match (accepts, each) {
-                    (true, _) => acceptors.push(listener),
-                    (_, 1) => places.iter_mut().for_each(|place| place.push(listener.clone())),
-                    _ => places.iter_mut().skip(number).take(1).for_each(|place| place.push(listener.clone())),
+                    watch(probe, listener, number);
                 }
             }
+            match accepts {
+                true => acceptors.extend(listeners),
+                false => {
+                    for (index, place) in places.iter_mut().enumerate() {
+                        let mine =
+                            |socket: &&Arc<Socket>| listeners.iter().find(|l| Arc::ptr_eq(&l.socket, socket)).cloned();
+                        place.extend(sockets.share(index, workers).filter_map(|socket| mine(&socket)));
+                    }
+                }
+            }
+            all.push(sockets);
         }
         let sizes = ports.iter().map(|port| (port.config.inbox_bytes(), port.config.least_outbox_bytes()));
         let inbox_bytes = sizes.clone().map(|s| s.0).max().unwrap_or(0).next_multiple_of(BLOCK);
@@ -564,8 +419,8 @@ impl<D: Driver> Server<D> {
             factory,
             hook: plan.hook,
             grace: plan.grace,
-            cap: plan.connections,
-            open: AtomicUsize::new(0),
+            admission: Admission::new(plan.caps),
+            cap: plan.caps.connections,
             inbox_bytes,
             outbox_bytes,
             meters: Mutex::new(vec![storages.meter()]),
@@ -573,8 +428,8 @@ impl<D: Driver> Server<D> {
             pools,
             threads: plan.threads,
             topology: plan.topology,
-            hand_out: plan.hand_out,
-            turn: AtomicUsize::new(0),
+            loads: Loads::new(workers, plan.hand_out),
+            sockets: Mutex::new(all),
             epoch: Instant::now(),
             counts: Counts::default(),
             probe,
@@ -584,7 +439,17 @@ impl<D: Driver> Server<D> {
             places: Mutex::new(places.into_iter().map(place).collect()),
         };
         let (shared, commands) = (Arc::new(shared), channel());
-        Ok(Server { shared, ports, acceptors, signals: plan.signals, pin: plan.pin, commands, driver: PhantomData })
+        Ok(Server {
+            shared,
+            ports,
+            acceptors,
+            signals: plan.signals,
+            pin: plan.pin,
+            #[cfg(target_os = "linux")]
+            succession: plan.control.map(|path| (path, taken)),
+            commands,
+            driver: PhantomData,
+        })
     }
 
     /// Its lanes without its sockets and threads, to be served by hand: see [`Rehearsal`].
@@ -595,8 +460,13 @@ impl<D: Driver> Server<D> {
     }
 
     /// Where it listens, in the order of the builder's calls, with the true ports.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.ports.iter().map(|port| port.address.clone()).collect()
+    }
+
+    /// The same for TCP, as socket addresses; Unix sockets are left out.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.ports.iter().map(|port| port.local).collect()
+        self.ports.iter().filter_map(|port| port.address.tcp()).collect()
     }
 
     /// What asks it to stop.
@@ -626,6 +496,8 @@ impl<D: Driver> Server<D> {
                 self.shared.stop();
             }
         }
+        #[cfg(target_os = "linux")]
+        let _offer = self.succession.take().and_then(|(path, taken)| self.offer(&path, taken));
         let shared = &self.shared;
         while working > 0 && !shared.is_out_of_grace_by(SLACK) {
             let wait = if shared.is_stopping() { Duration::from_millis(50) } else { Duration::from_secs(3600) };
@@ -658,12 +530,28 @@ impl<D: Driver> Server<D> {
         shared.summary()
     }
 
+    /// From here on a successor can have the sockets. If there was a predecessor, that one is told first that this server accepts.
+    #[cfg(target_os = "linux")]
+    fn offer(&self, path: &std::path::Path, taken: Option<crate::handover::Taken>) -> Option<crate::handover::Offer> {
+        use crate::handover::{Control, Patience};
+        let control = match taken {
+            Some(taken) => taken.ready(),
+            None => Control::bind(path).map_err(|error| error.error),
+        };
+        let handle = self.handle();
+        let offer = control.and_then(|control| {
+            let sockets = self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+            control.offer(sockets.iter(), Patience::default(), move || handle.shutdown())
+        });
+        offer.map_err(|error| self.shared.tell(None, What::Handover(error.to_string()))).ok()
+    }
+
     /// Starts the worker of a place.
     fn start(&self, index: usize) -> bool {
         let Some(place) = self.shared.places().get(index).cloned() else { return false };
         let Place { listeners, mailbox, tenure } = place;
-        let meter = self.shared.probe.as_ref().map(|probe| probe.meter(Role::Worker, index));
-        let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure, meter };
+        let clock = Clock::of(self.shared.probe.as_deref(), Role::Worker, index);
+        let worker = Worker { index, listeners, mailbox, shared: self.shared.clone(), tenure, clock };
         let (commands, pin) = (self.commands.0.clone(), self.pin);
         let its = worker.mailbox.clone();
         let body = move || {
@@ -714,59 +602,42 @@ fn calls(handler: Arc<dyn Handler>, max: u32, pools: &Pools, probe: Option<Arc<P
 /// Has the kernel asked for the queue of a listener, as long as that is open.
 fn watch(probe: &Probe, listener: &Arc<Listener>, number: usize) {
     let name = match number {
-        0 => listener.port.local.to_string(),
-        more => format!("{} #{more}", listener.port.local),
+        0 => listener.port.address.to_string(),
+        more => format!("{} #{more}", listener.port.address),
     };
     let listener = Arc::downgrade(listener);
     probe.watch_accept_queue(name, move || {
-        let kernel::Queue { waiting, most } = kernel::queue(&listener.upgrade()?.socket)?;
+        let system::Queue { waiting, most } = system::queue(&listener.upgrade()?.socket)?;
         Some(AcceptQueue { waiting: waiting.into(), capacity: most.into() })
     });
 }
 
 /// Accepts for workers that do not, until the server stops.
 fn accept_for_others(number: usize, listener: &Listener, shared: &Arc<Shared>) {
-    let _ = listener.socket.set_nonblocking(true);
-    let meter = shared.probe.as_ref().map(|probe| probe.meter(Role::Acceptor, number));
-    let working = |working| meter.iter().for_each(|meter| meter.turn_to(working, crate::probe::now()));
-    working(true);
+    let clock = Clock::of(shared.probe.as_deref(), Role::Acceptor, number);
+    clock.works(|| 0);
     while !shared.is_stopping() {
         match listener.accept(shared) {
             Ok(arrival) => shared.hand_out(arrival),
             Err(error) => {
-                working(false);
+                clock.waits();
                 match error.kind() {
                     io::ErrorKind::WouldBlock => listener.wait(Duration::from_millis(100)),
+                    io::ErrorKind::Interrupted => {}
                     _ => shared.sleep(Duration::from_millis(5)),
                 }
-                working(true);
+                clock.works(|| 0);
             }
         }
     }
 }
 
-/// The calling thread stays on one processor.
+/// The calling thread stays on one processor, if it may.
 fn pin_to(index: usize) {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let Ok(all) = sched_getaffinity(None) else { return };
-    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| all.is_set(cpu)).collect();
-    let Some(&cpu) = cpus.get(index % cpus.len().max(1)) else { return };
-    let mut one = CpuSet::new();
-    one.set(cpu);
-    let _ = sched_setaffinity(None, &one);
-}
-
-fn listen(addr: SocketAddr, backlog: i32, reuse_port: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // A server that comes back at once must get its port, whatever connections of its past still linger (TIME_WAIT).
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    #[cfg(unix)]
-    socket.set_reuse_port(reuse_port)?;
-    socket.bind(&addr.into())?;
-    socket.listen(backlog)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    let processors = system::processors().unwrap_or_default();
+    if let Some(&processor) = processors.get(index % processors.len().max(1)) {
+        let _ = system::pin(processor);
+    }
 }
 
 impl Shared {
@@ -779,17 +650,11 @@ impl Shared {
     }
 
     /// A connection that was accepted for whoever is to have it.
-    fn hand_out(&self, arrival: Arrival) {
-        let places = self.places();
-        let chosen = match self.hand_out {
-            HandOut::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed) % places.len().max(1),
-            HandOut::LeastLoaded => {
-                let load = |place: &(usize, &Place)| place.1.tenure.open.load(Ordering::Relaxed);
-                places.iter().enumerate().min_by_key(load).map_or(0, |place| place.0)
-            }
-        };
-        if let Some(place) = places.get(chosen) {
-            place.tenure.open.fetch_add(1, Ordering::Relaxed);
+    fn hand_out(&self, mut arrival: Arrival) {
+        let Some(place) = self.loads.give(|_| true) else { return };
+        let index = place.worker();
+        arrival.right.at(Some(place));
+        if let Some(place) = self.places().get(index) {
             place.mailbox.post(Mail::Arrival(Box::new(arrival)));
         }
     }
@@ -803,7 +668,7 @@ impl Shared {
             faults: get(&counts.faults),
             resets: get(&counts.resets),
             panics: get(&counts.panics),
-            cut: get(&counts.cut) + self.open.load(Ordering::Relaxed) as u64,
+            cut: get(&counts.cut) + self.admission.open().connections as u64,
         }
     }
 }
@@ -840,7 +705,7 @@ impl Handle {
 
     /// Connections that are open now.
     pub fn open(&self) -> usize {
-        self.shared.open.load(Ordering::Relaxed)
+        self.shared.admission.open().connections
     }
 
     /// Storages that connections hold now, to read into or to write from. None for connections that are idle.

@@ -13,7 +13,7 @@ pub enum Topology {
     /// ([`Builder::reuse_port`](crate::Builder::reuse_port)).
     #[default]
     Workers,
-    /// One thread accepts and hands connections to the workers ([`HandOut`]).
+    /// One thread accepts and hands connections to the workers ([`HandOut`](crate::HandOut)).
     Acceptor,
     /// A thread for each stage: accept, read and write, decrypt, parse, decode, process.
     Stages,
@@ -72,16 +72,6 @@ impl FromStr for Topology {
         let found = Topology::ALL.into_iter().find(|topology| topology.name() == name);
         found.ok_or_else(|| unknown("topology", name, Topology::ALL.iter().map(|topology| topology.name())))
     }
-}
-
-/// To which worker a connection goes that was accepted elsewhere.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub enum HandOut {
-    /// To each in turn.
-    RoundRobin,
-    /// To the one with the fewest connections.
-    #[default]
-    LeastLoaded,
 }
 
 /// What is done on threads other than those that read and write. Each is off by default.

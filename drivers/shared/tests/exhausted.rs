@@ -10,11 +10,11 @@ use std::net::TcpStream;
 use std::time::Duration;
 use vestibule::Instant;
 use vestibule_driver::accept::{Accept, Acceptor};
-use vestibule_driver::kernel::queue;
-use vestibule_driver::listen::{Accepted, ListenOptions, Listener, accept};
+use vestibule_driver::listen::{Accepted, ListenOptions, Sockets, accept};
+use vestibule_driver::system::queue;
 
 /// Asks until there is an answer that is not "again".
-fn ask(acceptor: &mut Acceptor, listener: &Listener, now: Instant) -> (Accept<Accepted>, Option<String>) {
+fn ask(acceptor: &mut Acceptor, listener: &Sockets, now: Instant) -> (Accept<Accepted>, Option<String>) {
     let mut said = None;
     loop {
         let (accepted, line) = acceptor.accept(now, || accept(&listener.members()[0], true));
@@ -27,7 +27,7 @@ fn ask(acceptor: &mut Acceptor, listener: &Listener, now: Instant) -> (Accept<Ac
 
 #[test]
 fn without_descriptors_connections_are_closed_one_by_one_until_there_are_some_again() {
-    let listener = Listener::bind(&([127, 0, 0, 1], 0).into(), &ListenOptions::default(), 1).expect("a port");
+    let listener = Sockets::bind(&([127, 0, 0, 1], 0).into(), &ListenOptions::default(), 1).expect("a port");
     let address = listener.address().tcp().expect("TCP");
     let mut clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).expect("it listens")).collect();
     // A client may know that it is connected a moment before its server does.

@@ -14,13 +14,13 @@ use std::thread;
 use vestibule_driver::doorbell::{Doorbell, Heard};
 use vestibule_driver::handover::{self, Control, Patience};
 use vestibule_driver::inherited::Inherited;
-use vestibule_driver::listen::{ListenOptions, Listener, accept};
+use vestibule_driver::listen::{ListenOptions, Sockets, accept};
 
 const CONTROL: &str = "VESTIBULE_TEST_CONTROL";
 const TEST: &str = "a_process_follows_another_and_no_client_is_refused_or_reset";
 
 /// Answers every connection with one byte, until the bell rings.
-fn serve(name: u8, listener: &Listener, bell: &Doorbell) {
+fn serve(name: u8, listener: &Sockets, bell: &Doorbell) {
     let member = &listener.members()[0];
     while let Heard::Ready(_) = bell.wait(&[member.as_fd()], None).expect("poll") {
         match accept(member, false) {

@@ -161,7 +161,6 @@ impl Loop {
             for _ in 0..ACCEPTED {
                 match listener.accept(&self.worker.shared) {
                     Ok(arrival) => {
-                        self.worker.opened();
                         self.open(arrival, now);
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -170,6 +169,7 @@ impl Loop {
                         }
                         break;
                     }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(_) => {
                         self.accept_at = now.after(LOOK_AGAIN);
                         return;
@@ -239,7 +239,6 @@ impl Loop {
         if let Some(open) = self.connections.remove(key) {
             // Closing the socket takes it out of the poll.
             drop(open.connection.end(how, &mut self.buffers));
-            self.worker.closed();
         }
     }
 

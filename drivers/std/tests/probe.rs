@@ -99,6 +99,11 @@ fn every_topology_counts_the_same_requests() {
         assert_eq!(read.bytes, (3 * (GET.len() + POST.len()) + 16) as u64, "{topology}");
         assert_eq!((snapshot.reads.sum, snapshot.reads.count()), (read.bytes, read.count));
         assert!(write.bytes > 6 * 80 && write.count >= 7, "{topology}: {write:?}");
+        let parse = snapshot.stage(Stage::Parse);
+        assert!(
+            !parse.time.is_zero() && parse.count >= 7 && parse.bytes >= (3 * (GET.len() + POST.len())) as u64,
+            "{parse:?}"
+        );
         let process = snapshot.stage(Stage::Process);
         assert_eq!((process.bytes, process.count >= 9, process.time.is_zero()), (15, true, false), "{topology}");
         assert!(snapshot.turns.count() >= 7 && !snapshot.stage(Stage::Machine).time.is_zero());

@@ -278,7 +278,7 @@ pub fn what_cannot_be_built_says_why<D: Driver>(layout: Layout<D>) {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let service = |_: &Peer| |_: vestibule::Event<'_>| Ok(());
     let builder = || layout(Server::<D>::builder().service(service));
-    let error = builder().http(taken.local_addr().unwrap()).bind().unwrap_err();
+    let error = builder().http(taken.local_addr().unwrap().into()).bind().unwrap_err();
     assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"), "{error}");
     assert_eq!(builder().bind().unwrap_err().to_string(), "no address to listen on was given");
     let error = layout(Server::<D>::builder().http("127.0.0.1:0".parse().unwrap())).bind().unwrap_err();

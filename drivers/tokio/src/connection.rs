@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vestibule::{Inbox, Instant, Outbox};
+use vestibule_driver::probe::Stage;
 use vestibule_driver::{Buffers, How, Lane, Letter, Next, Worker};
 
 /// So many rounds of turn, write and read make a connection's share.
@@ -166,7 +167,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     fn write(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox<Vec<u8>>) -> Result<(), ()> {
         let mut wrote = false;
         while !outbox.ready().is_empty() {
-            match Pin::new(&mut self.io).poll_write(cx, outbox.ready()) {
+            let lap = self.lane.lap();
+            let polled = Pin::new(&mut self.io).poll_write(cx, outbox.ready());
+            self.lane.lapped(Stage::Write, lap);
+            match polled {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => return Err(()),
                 Poll::Ready(Ok(n)) => {
@@ -193,7 +197,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         if spare.remaining() == 0 {
             return Err(How::Cut); // cannot be: the machine wants more than its inbox holds
         }
-        match Pin::new(&mut self.io).poll_read(cx, &mut spare) {
+        let lap = self.lane.lap();
+        let polled = Pin::new(&mut self.io).poll_read(cx, &mut spare);
+        self.lane.lapped(Stage::Read, lap);
+        match polled {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(())) => {
                 match spare.filled().len() {

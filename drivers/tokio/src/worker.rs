@@ -35,7 +35,13 @@ struct Room {
 
 /// Serves until the worker's time is over and nothing is left.
 pub(crate) fn run(mut worker: Worker) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    if worker.shared.probe().is_some() {
+        let (waits, works) = (worker.clock(), worker.clock());
+        works.works(|| 0);
+        runtime.on_thread_park(move || waits.waits()).on_thread_unpark(move || works.works(|| 0));
+    }
+    let runtime = runtime.enable_io().enable_time().build()?;
     let listeners = std::mem::take(&mut worker.listeners);
     let buffers = Rc::new(RefCell::new(worker.shared.buffers()));
     let room = Rc::new(Room {
@@ -120,7 +126,6 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.room.doors.borrow_mut().remove(self.key);
-        self.room.worker.closed();
         self.room.ended.notify_one();
     }
 }
@@ -144,7 +149,6 @@ impl Watch {
         for _ in 0..ACCEPTED {
             match if last { take() } else { self.readiness.try_io(Interest::READABLE, take) } {
                 Ok(arrival) => {
-                    room.worker.opened();
                     open(room, arrival);
                 }
                 Err(error) => match error.kind() {

@@ -68,12 +68,12 @@ impl Running {
     fn start(choices: impl FnOnce(Builder) -> Builder) -> Running {
         let told = Arc::new(Mutex::new(Vec::new()));
         let hook = told.clone();
-        let any = "127.0.0.1:0".parse().expect("an address");
+        let any: vestibule_tokio::listen::Address = "127.0.0.1:0".parse().expect("an address");
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let tls = vestibule_tokio::tls::from_pem(chain.as_bytes(), key.as_bytes()).expect("a configuration");
         let builder = Server::builder()
-            .http(any)
+            .http(any.clone())
             .https(any, vestibule_tokio::tls::TlsConfig::new(tls))
             .workers(2)
             .pool_threads(2)

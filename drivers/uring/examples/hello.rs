@@ -47,7 +47,7 @@ impl vestibule_uring::Service for Bytes {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = std::env::args().nth(1).map_or(Ok(8080), |port| port.parse())?;
     let server = Server::builder()
-        .http(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .http(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
         .topology(Topology::Single)
         .signals(true)
         .service(|_| Bytes::default())

@@ -7,8 +7,8 @@
 //! ```
 //! At rest a connection holds no buffer of either kind: what it waits with is a receive that picks one when something comes.
 
-use crate::kernel::{Errno, Kernel, Op, Storage};
 use crate::road::Road;
+use crate::seam::{Errno, Kernel, Op, Storage};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
@@ -581,6 +581,11 @@ impl<K: Kernel, R: Road> Connection<K, R> {
         road.drain();
         self.urgent = true;
         self.go_on(tools)
+    }
+
+    /// Its peer has said something, or it is over.
+    pub(crate) fn was_heard(&self) -> bool {
+        !self.queue.is_empty() || self.ended || self.road.as_ref().is_none_or(Road::was_heard)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -27,23 +27,23 @@
 //!
 //! What a connection holds while nothing happens on it: no buffer. A receive waits in the kernel and picks one of the ring's when something
 //! comes. The floors: `ring` (the only one with `unsafe`) makes io_uring safe by ownership; `connection` and `worker` are the loop, over a
-//! trait, so that a model takes the kernel's place in tests; `accept` and `check` do what they say.
+//! trait (`seam`), so that a model takes the kernel's place in tests; `ports` and `check` do what they say.
 
-#[cfg(target_os = "linux")]
-mod accept;
 mod check;
 #[cfg(target_os = "linux")]
 mod connection;
-#[cfg(target_os = "linux")]
-mod kernel;
 #[cfg(all(test, target_os = "linux"))]
 #[allow(clippy::expect_used, clippy::unwrap_used)]
 mod model;
+#[cfg(target_os = "linux")]
+mod ports;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)] // the kernel's interface is memory
 mod ring;
 #[cfg(target_os = "linux")]
 mod road;
+#[cfg(target_os = "linux")]
+mod seam;
 #[cfg(target_os = "linux")]
 mod worker;
 
@@ -51,6 +51,8 @@ pub use check::{Missing, check};
 pub use vestibule_driver::*;
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 
 /// io_uring.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl Driver for Uring {
         use std::io::Write;
         let site = road::Site::new(worker)?;
         let (listeners, cap) = (site.listeners().len(), site.worker().shared.cap());
-        let ports = site.listeners().iter().map(|listener| -> ring::Port { listener.clone() });
+        let ports = site.listeners().iter().map(|listener| Arc::clone(listener) as ring::Port);
         let ring = ring::Ring::new(ring::Sizes::for_connections(cap), ports.collect())?;
         let bell = ring.bell()?;
         site.worker().mailbox.on_mail(move || drop((&bell).write(&1u64.to_ne_bytes())));

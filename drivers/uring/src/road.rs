@@ -1,7 +1,7 @@
 //! In: what a loop needs of a connection and of its server. Out: the same for the lanes of `vestibule_driver`, and for models.
 
-use crate::kernel::Errno;
 use crate::ring::Socket;
+use crate::seam::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -86,15 +86,22 @@ pub(crate) trait House<S> {
     fn admit(&mut self, port: usize, socket: S) -> Result<Option<Self::Arrival>, S>;
     /// Its road, under this key, and its socket again.
     fn open(&mut self, key: Key, arrival: Self::Arrival) -> (Self::Road, S);
-    fn closed(&mut self);
+    fn closed(&mut self) {}
     /// All that has come by mail.
     fn news(&mut self, into: &mut Vec<News<Self::Arrival, <Self::Road as Road>::Letter>>);
+    /// It takes nothing new.
     fn is_stopping(&self) -> bool;
+    /// Nobody else takes its place.
+    fn stops_for_good(&self) -> bool;
     fn is_out_of_grace(&self) -> bool;
     /// It listens no more.
     fn leave_ports(&mut self);
     /// Connections cannot be accepted now.
     fn cannot_accept(&mut self, why: Errno);
+    /// The loop goes to the kernel: to wait there, and for what that does meanwhile.
+    fn waits(&self) {}
+    /// It is back.
+    fn works(&self) {}
 }
 
 /// The worker of a `vestibule_driver::Server`.
@@ -137,14 +144,19 @@ impl House<Socket> for Site {
         self.worker.shared.buffers()
     }
 
+    fn waits(&self) {
+        self.worker.waits();
+    }
+
+    fn works(&self) {
+        self.worker.works(|| 0);
+    }
+
     fn admit(&mut self, port: usize, socket: Socket) -> Result<Option<Arrival>, Socket> {
         let Some(listener) = self.listeners.get(port) else { return Ok(None) };
         let Some(descriptor) = socket.into_descriptor() else { return Ok(None) };
         match listener.adopt(socket2::Socket::from(descriptor), &self.worker.shared) {
-            Ok(arrival) => {
-                self.worker.opened();
-                Ok(arrival)
-            }
+            Ok(arrival) => Ok(arrival),
             Err(socket) => Err(Socket::new(OwnedFd::from(socket))),
         }
     }
@@ -152,10 +164,6 @@ impl House<Socket> for Site {
     fn open(&mut self, key: Key, arrival: Arrival) -> (Lane, Socket) {
         let (lane, socket) = self.worker.lane(key, arrival);
         (lane, Socket::new(OwnedFd::from(socket)))
-    }
-
-    fn closed(&mut self) {
-        self.worker.closed();
     }
 
     fn news(&mut self, into: &mut Vec<News<Arrival, Letter>>) {
@@ -173,6 +181,10 @@ impl House<Socket> for Site {
 
     fn is_stopping(&self) -> bool {
         self.worker.is_stopping()
+    }
+
+    fn stops_for_good(&self) -> bool {
+        self.worker.shared.is_stopping()
     }
 
     fn is_out_of_grace(&self) -> bool {

@@ -4,10 +4,10 @@
 //! turn: submit, wait --> completions --> mail --> whoever can go on --> whose time has come --> whoever starved --> turn
 //! ```
 
-use crate::accept::{Ports, Verdict};
 use crate::connection::{Connection, Stand, Tools};
-use crate::kernel::{Done, Kernel};
+use crate::ports::{Ports, Verdict};
 use crate::road::{House, News, Road};
+use crate::seam::{Done, Kernel};
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
@@ -81,7 +81,10 @@ impl<K: Kernel, H: House<K::Socket>> Loop<K, H> {
             self.ports.arm(&mut self.kernel, self.house.now());
         }
         let wait = self.wait();
-        self.kernel.turn(wait)?;
+        self.house.waits();
+        let turned = self.kernel.turn(wait);
+        self.house.works();
+        turned?;
         let now = self.house.now();
         while let Some(done) = self.kernel.next() {
             self.done(done, now);
@@ -240,6 +243,10 @@ impl<K: Kernel, H: House<K::Socket>> Loop<K, H> {
             self.house.leave_ports();
         }
         let late = self.house.is_out_of_grace() && !std::mem::replace(&mut self.late, self.house.is_out_of_grace());
+        let for_good = self.house.stops_for_good();
+        if for_good || self.late {
+            self.ports.refuse();
+        }
         let keys: Vec<_> = self.connections.keys().collect();
         for key in keys {
             let Some(connection) = self.connections.get_mut(key) else { continue };
@@ -248,7 +255,8 @@ impl<K: Kernel, H: House<K::Socket>> Loop<K, H> {
                     connection.close(How::Cut, true, tools);
                     connection.go_on(tools)
                 });
-            } else if !connection.is_draining() {
+            } else if !connection.is_draining() && (for_good || connection.was_heard()) {
+                // Who has not been heard yet, and whose worker another one follows, did nothing wrong: its first request is answered.
                 self.step(key, now, Connection::drain);
             }
         }

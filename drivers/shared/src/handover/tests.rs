@@ -38,13 +38,13 @@ impl Drop for Folder {
 
 /// A server that answers every connection with its name.
 struct Server {
-    listeners: Vec<Listener>,
+    listeners: Vec<Sockets>,
     bell: Arc<Doorbell>,
     workers: Vec<JoinHandle<usize>>,
 }
 
 impl Server {
-    fn start(name: u8, listeners: Vec<Listener>) -> Server {
+    fn start(name: u8, listeners: Vec<Sockets>) -> Server {
         let bell = Arc::new(Doorbell::new().expect("descriptors"));
         let work = |worker: usize| {
             let sockets: Vec<_> = listeners.iter().flat_map(|listener| listener.share(worker, 2)).cloned().collect();
@@ -78,12 +78,12 @@ fn work(name: u8, sockets: &[Arc<Socket>], bell: &Doorbell) -> usize {
     }
 }
 
-fn listeners(inherited: &mut Inherited, addresses: &[Address]) -> Vec<Listener> {
+fn listeners(inherited: &mut Inherited, addresses: &[Address]) -> Vec<Sockets> {
     let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
     addresses.iter().map(|address| inherited.listen(address, &options, 2).expect("an address")).collect()
 }
 
-fn addresses(listeners: &[Listener]) -> Vec<Address> {
+fn addresses(listeners: &[Sockets]) -> Vec<Address> {
     listeners.iter().map(|listener| listener.address().clone()).collect()
 }
 
@@ -151,7 +151,7 @@ fn three_servers_follow_each_other_and_no_client_is_refused_or_reset() {
         end.ring();
         let asked: usize = clients.into_iter().map(|client| client.join().expect("no client failed")).sum();
         assert_eq!(asked, answers.load(Ordering::Relaxed));
-        assert!(server.listeners.iter().any(Listener::owns_file), "the last one has the files");
+        assert!(server.listeners.iter().any(Sockets::owns_file), "the last one has the files");
         drop(control);
         let paths = [folder.control(), folder.web()];
         assert!(!paths[0].exists() && paths[1].exists());

@@ -14,18 +14,19 @@ mod served;
 use crate::incident::What;
 use crate::later::{Part, Post};
 use crate::pool::Pool;
+use crate::port::{Port, Right};
 use crate::probe::{self, Ends, Lap, Stage, Tap};
-use crate::server::{Permit, Port, Shared};
+use crate::server::Shared;
 use crate::service::Peer;
 use records::{Cipher, Records, State};
 use served::{Served, Went};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vestibule::decode::job::Done;
 use vestibule::decrypt::Tls;
-use vestibule::{Connection, Id, Inbox, Instant, Limit, Misuse, Outbox, Pause, Why};
+use vestibule::{Config, Connection, Id, Inbox, Instant, Limit, Misuse, Outbox, Pause, Why};
 
 /// What a driver does next for a connection. Before anything else it writes what `outbox.ready()` holds, as far as it goes, and shuts the
 /// write side down once `outbox.finished()`.
@@ -133,7 +134,22 @@ struct Parcel {
     went: Result<Went, Misuse>,
 }
 
-/// One connection, without its socket. See the [module](self).
+/// What kind of connection begins.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Begin {
+    /// With a PROXY header.
+    pub(crate) proxied: bool,
+    /// Only to be told that there are too many.
+    pub(crate) overloaded: bool,
+}
+
+impl Begin {
+    fn begin(self, connection: Connection<Arc<Config>>) -> Connection<Arc<Config>> {
+        if self.overloaded { connection.overloaded() } else { connection }
+    }
+}
+
+/// One connection, without its socket. See the head of this file.
 pub struct Lane {
     shared: Arc<Shared>,
     port: Arc<Port>,
@@ -159,7 +175,9 @@ pub struct Lane {
     draining: bool,
     heard: bool,
     tap: Option<Tap>,
-    _permit: Permit,
+    how: Begin,
+    /// With the lane and with what it sends elsewhere.
+    right: Arc<Mutex<Right>>,
 }
 
 impl fmt::Debug for Lane {
@@ -169,15 +187,18 @@ impl fmt::Debug for Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(shared: Arc<Shared>, port: Arc<Port>, peer: Peer, post: Post, permit: Permit) -> Lane {
-        let now = shared.now();
-        let served = |config| Served::new(Connection::new(config, now), &shared, &port, peer, &post);
+    pub(crate) fn new(shared: Arc<Shared>, port: Arc<Port>, peer: Peer, post: Post, right: Right, how: Begin) -> Lane {
+        let (now, right) = (shared.now(), Arc::new(Mutex::new(right)));
         let (records, served) = match (&port.tls, &shared.pools.records) {
             (Some(tls), Some(_)) => {
                 let tls = Tls::new(&tls.config());
-                (Some(Records::new(tls, port.config.clone(), port.clone(), now)), None)
+                (Some(Records::new(tls, port.config.clone(), port.clone(), how.proxied, now)), None)
             }
-            _ => (None, Some(Box::new(served(port.config.clone())))),
+            _ => {
+                let config = port.proxies.as_ref().filter(|_| how.proxied).map_or(&port.config, |(_, config)| config);
+                let connection = how.begin(Connection::new(config.clone(), now));
+                (None, Some(Box::new(Served::new(connection, &shared, &port, peer, &post, &right))))
+            }
         };
         Lane {
             served,
@@ -197,7 +218,8 @@ impl Lane {
             parked: false,
             draining: false,
             heard: false,
-            _permit: permit,
+            how,
+            right,
         }
     }
 
@@ -266,7 +288,15 @@ impl Lane {
             State::Left => Next::Close(How::Closed),
             State::Established(session) => {
                 let connection = Connection::protected(self.port.config.clone(), now, *session);
-                let served = Served::new(connection, &self.shared, &self.port, self.peer, &self.post);
+                let connection = match records.source() {
+                    Some(ends) => connection.with_source(Some(ends)),
+                    None => connection,
+                };
+                let connection = self.how.begin(connection);
+                let mut served = Served::new(connection, &self.shared, &self.port, self.peer, &self.post, &self.right);
+                if let Some(ends) = records.source() {
+                    served.is_for(ends);
+                }
                 self.served = Some(Box::new(served));
                 if self.draining {
                     self.drain_served();

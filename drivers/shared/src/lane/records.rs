@@ -10,8 +10,9 @@
 //! it is away its connection waits: at most one round of records is under way.
 
 use super::Own;
-use crate::server::Port;
+use crate::port::Port;
 use std::sync::Arc;
+use vestibule::accept::proxy::{Endpoints, Item, Receiver};
 use vestibule::decrypt::{Opened, Tls};
 use vestibule::{Config, Inbox, Instant, Limit, Outbox, OwnedSession, Rule, Violation};
 
@@ -23,6 +24,9 @@ const LINGER_MS: u64 = 2_000;
 /// TLS of one connection, with its bytes on the way.
 pub(super) struct Cipher {
     tls: Tls,
+    /// A PROXY header is to come first.
+    proxy: Option<Receiver>,
+    source: Option<Endpoints>,
     config: Arc<Config>,
     port: Arc<Port>,
     raw: Vec<u8>,
@@ -40,9 +44,11 @@ pub(super) struct Cipher {
 }
 
 impl Cipher {
-    fn new(tls: Tls, config: Arc<Config>, port: Arc<Port>) -> Cipher {
+    fn new(tls: Tls, config: Arc<Config>, port: Arc<Port>, proxied: bool) -> Cipher {
         Cipher {
             tls,
+            proxy: proxied.then(Receiver::new),
+            source: None,
             config,
             port,
             raw: Vec::new(),
@@ -109,9 +115,26 @@ impl Cipher {
         }
     }
 
+    /// The PROXY header in front of TLS, if one is to come: how long it is, once it is there.
+    fn open_header(&mut self) -> usize {
+        let Some(receiver) = &mut self.proxy else { return 0 };
+        match receiver.step(&self.raw, self.config.limits()) {
+            Ok(Item::Need { .. }) => 0,
+            Ok(Item::Header(found)) => {
+                (self.proxy, self.source) = (None, found.endpoints);
+                found.len as usize
+            }
+            Err(violation) => {
+                self.fail(violation);
+                0
+            }
+        }
+    }
+
     fn open(&mut self, now: Instant) {
-        let (mut at, mut starved) = (0, false);
-        while !self.over && self.failed.is_none() && self.opened.len() < ROUND {
+        let mut at = self.open_header();
+        let mut starved = self.proxy.is_some();
+        while self.proxy.is_none() && !self.over && self.failed.is_none() && self.opened.len() < ROUND {
             let raw = self.raw.get_mut(at..).unwrap_or_default();
             match self.tls.open(self.config.limits(), now, raw) {
                 Ok(Opened::Need { .. }) => {
@@ -199,10 +222,10 @@ pub(super) enum State {
 }
 
 impl Records {
-    pub(super) fn new(tls: Tls, config: Arc<Config>, port: Arc<Port>, now: Instant) -> Records {
+    pub(super) fn new(tls: Tls, config: Arc<Config>, port: Arc<Port>, proxied: bool, now: Instant) -> Records {
         let wait = std::time::Duration::from_millis(config.limits().get(Limit::HandshakeMs));
         Records {
-            cipher: Some(Box::new(Cipher::new(tls, config, port))),
+            cipher: Some(Box::new(Cipher::new(tls, config, port, proxied))),
             plain: None,
             news: false,
             deadline: Some(now.after(wait)),
@@ -291,6 +314,11 @@ impl Records {
         }
         self.news = false;
         self.cipher.take()
+    }
+
+    /// The ends that a PROXY header named; while the cipher is here.
+    pub(super) fn source(&self) -> Option<Endpoints> {
+        self.cipher.as_ref()?.source
     }
 
     pub(super) fn back(&mut self, cipher: Box<Cipher>) {

@@ -4,12 +4,14 @@ use crate::handler::RETRY_AFTER;
 use crate::incident::What;
 use crate::lane::{Inside, Letter};
 use crate::later::{Answer, Post};
+use crate::port::{Port, Right};
 use crate::probe::{self, Stage, Trace, Watch};
-use crate::server::{Port, Shared};
+use crate::server::Shared;
 use crate::service::{BoxService, Peer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use vestibule::accept::proxy::Endpoints;
 use vestibule::decode::job::Done;
 use vestibule::{
     Config, Connection, Content, Event, Id, Inbox, Instant, Misuse, Outbox, Pause, Reply, Turn, Version, Wait,
@@ -45,6 +47,9 @@ struct Crew {
     port: Arc<Port>,
     peer: Peer,
     post: Post,
+    right: Arc<Mutex<Right>>,
+    /// Whom the proxy names has as many connections as it may have.
+    refused: bool,
     seat: Seat,
     open: Open,
     /// The exchanges that nobody will answer any more.
@@ -68,12 +73,15 @@ impl Served {
         port: &Arc<Port>,
         peer: Peer,
         post: &Post,
+        right: &Arc<Mutex<Right>>,
     ) -> Served {
         let crew = Crew {
             shared: shared.clone(),
             port: port.clone(),
             peer,
             post: post.clone(),
+            right: right.clone(),
+            refused: false,
             seat: Seat::Empty,
             open: Open::default(),
             to_refuse: Vec::new(),
@@ -89,6 +97,11 @@ impl Served {
 
     pub(crate) fn connection(&self) -> &Connection<Arc<Config>> {
         &self.connection
+    }
+
+    /// A trusted proxy says whose connection it is.
+    pub(crate) fn is_for(&mut self, ends: Endpoints) {
+        self.crew.is_for(ends);
     }
 
     pub(crate) fn has_streams(&self) -> bool {
@@ -147,7 +160,7 @@ impl Served {
         }
         let went = self.rounds(now, inbox, outbox);
         if let Some(watch) = &mut self.crew.watch {
-            watch.turned(None);
+            watch.turned(self.connection.stages());
         }
         went
     }
@@ -160,6 +173,9 @@ impl Served {
         loop {
             let turn = self.connection.turn(now, inbox, outbox)?;
             let gone = self.crew.conduct(turn);
+            if self.crew.refused {
+                return Ok(Went { pause: Pause::Closed, awaits: false, held: false });
+            }
             if gone.panicked {
                 self.crew.leave();
                 self.connection.drain();
@@ -199,6 +215,14 @@ struct Gone {
 impl Crew {
     fn tell(&self, what: What) {
         self.shared.tell(Some(self.peer), what);
+    }
+
+    /// A trusted proxy says whose connection it is.
+    fn is_for(&mut self, ends: Endpoints) {
+        self.peer.proxy = self.peer.addr;
+        (self.peer.addr, self.peer.local) = (Some(ends.source), Some(ends.destination));
+        let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refused = !right.is_for(ends.source.ip());
     }
 
     /// The service has panicked.
@@ -300,6 +324,12 @@ impl Crew {
     /// One event to whom it concerns. False: the service has panicked.
     fn event(&mut self, event: Event<'_>) -> bool {
         let event = match event {
+            Event::Proxied(header) => {
+                if let Some(ends) = header.endpoints() {
+                    self.is_for(ends);
+                }
+                return true;
+            }
             Event::Hello(hello) => {
                 match self.port.choose(&hello) {
                     Some(tls) => hello.choose(tls),

@@ -10,22 +10,22 @@ fn loopback() -> Address {
     Address::from(([127, 0, 0, 1], 0))
 }
 
-fn bind(address: &Address, options: &ListenOptions, members: usize) -> Listener {
-    Listener::bind(address, options, members).expect("an address that is free")
+fn bind(address: &Address, options: &ListenOptions, members: usize) -> Sockets {
+    Sockets::bind(address, options, members).expect("an address that is free")
 }
 
-fn connect(listener: &Listener) -> TcpStream {
+fn connect(listener: &Sockets) -> TcpStream {
     TcpStream::connect(listener.address().tcp().expect("TCP")).expect("it listens")
 }
 
 /// How many wait in all queues.
-fn waiting(listener: &Listener) -> usize {
-    let queue = |member: &Arc<Socket>| crate::kernel::queue(member).expect("Linux says it").waiting as usize;
+fn waiting(listener: &Sockets) -> usize {
+    let queue = |member: &Arc<Socket>| crate::system::queue(member).expect("Linux says it").waiting as usize;
     listener.members().iter().map(queue).sum()
 }
 
 /// A client may know that it is connected a moment before its server does. Longer than this takes no machine that works.
-fn wait_for(listener: &Listener, count: usize) {
+fn wait_for(listener: &Sockets, count: usize) {
     for _ in 0..10_000 {
         if waiting(listener) == count {
             return;
@@ -139,7 +139,7 @@ fn a_group_has_one_port_and_each_member_a_queue_of_its_own() {
     accepted.sort();
     assert_eq!(accepted, wanted);
     let alone = ListenOptions::default();
-    let error = Listener::bind(listener.address(), &alone, 1).expect_err("it is taken");
+    let error = Sockets::bind(listener.address(), &alone, 1).expect_err("it is taken");
     assert_eq!(error.what, "bind");
     assert!(error.to_string().contains(&port.to_string()), "{error}");
 }
@@ -149,13 +149,13 @@ fn all_of_ipv6_leaves_all_of_ipv4_to_another_if_it_is_to() {
     let only = ListenOptions { only_v6: Some(true), ..ListenOptions::default() };
     let both = ListenOptions { only_v6: Some(false), ..ListenOptions::default() };
     let any = Address::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
-    let Ok(listener) = Listener::bind(&any, &both, 1) else { return }; // a machine without IPv6
+    let Ok(listener) = Sockets::bind(&any, &both, 1) else { return }; // a machine without IPv6
     let port = listener.address().tcp().expect("TCP").port();
     drop(TcpStream::connect(("127.0.0.1", port)).expect("both"));
     let listener = bind(&any, &only, 1);
     assert_eq!(listener.members()[0].only_v6().ok(), Some(true));
     let port = listener.address().tcp().expect("TCP").port();
-    let fourth = Listener::bind(&([0, 0, 0, 0], port).into(), &ListenOptions::default(), 1);
+    let fourth = Sockets::bind(&([0, 0, 0, 0], port).into(), &ListenOptions::default(), 1);
     // Another test may have that port of IPv4; then it is taken, but not by us.
     if let Ok(fourth) = fourth {
         let client = TcpStream::connect(("127.0.0.1", port)).expect("the other one");
@@ -264,7 +264,7 @@ fn a_stale_file_is_replaced_a_live_one_is_not_and_the_own_one_goes_at_the_end() 
 
     let listener = bind(&address, &ListenOptions::default(), 4);
     assert_eq!((listener.members().len(), listener.address()), (1, &address));
-    let error = Listener::bind(&address, &ListenOptions::default(), 1).expect_err("somebody listens");
+    let error = Sockets::bind(&address, &ListenOptions::default(), 1).expect_err("somebody listens");
     assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse);
 
     let _client = UnixStream::connect(&path).expect("it still listens");
@@ -281,7 +281,7 @@ fn a_full_queue_is_no_sign_of_death() {
     let options = ListenOptions { backlog: 0, ..ListenOptions::default() };
     let _listener = bind(&address, &options, 1);
     let _client = UnixStream::connect(address.unix().expect("a path")).expect("room for one");
-    let error = Listener::bind(&address, &options, 1).expect_err("somebody listens");
+    let error = Sockets::bind(&address, &options, 1).expect_err("somebody listens");
     assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse);
 }
 
@@ -291,7 +291,7 @@ fn what_is_no_socket_is_never_removed() {
     let address = folder.socket();
     let path = address.unix().expect("a path");
     std::fs::write(path, "precious").expect("a file");
-    let error = Listener::bind(&address, &ListenOptions::default(), 1).expect_err("it is in the way");
+    let error = Sockets::bind(&address, &ListenOptions::default(), 1).expect_err("it is in the way");
     assert!(error.to_string().contains("no socket"), "{error}");
     assert_eq!(std::fs::read_to_string(path).ok().as_deref(), Some("precious"));
 }
@@ -321,7 +321,7 @@ fn servers_that_start_at_once_do_not_remove_each_others_file() {
     let address = folder.socket();
     drop(UnixListener::bind(address.unix().expect("a path")).expect("a fresh folder"));
     let started = std::thread::scope(|scope| {
-        let start = || Listener::bind(&address, &ListenOptions::default(), 1).ok();
+        let start = || Sockets::bind(&address, &ListenOptions::default(), 1).ok();
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
         threads.into_iter().filter_map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
     });
@@ -345,7 +345,7 @@ fn a_socket_from_elsewhere_must_listen_and_all_of_one_listener_at_one_address() 
     let options = ListenOptions::default();
     let std = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = std.local_addr().expect("its port");
-    let listener = Listener::adopt(vec![std.into()], &options).expect("it listens");
+    let listener = Sockets::adopt(vec![std.into()], &options).expect("it listens");
     assert_eq!(listener.address().tcp(), Some(address));
     assert_eq!(listener.members()[0].nonblocking().ok(), Some(true));
     assert_eq!(listener.members()[0].tcp_nodelay().ok(), Some(true));
@@ -366,7 +366,7 @@ fn a_socket_from_elsewhere_must_listen_and_all_of_one_listener_at_one_address() 
         (vec![pathless], "neither"),
         (vec![], "no socket"),
     ] {
-        let error = Listener::adopt(sockets, &options).expect_err(what);
+        let error = Sockets::adopt(sockets, &options).expect_err(what);
         assert!(error.to_string().contains(what), "{error}");
     }
 }
@@ -377,7 +377,7 @@ fn an_option_that_cannot_be_set_is_named() {
     let error = ListenError { address, what: "fast_open", error: io::ErrorKind::Unsupported.into() };
     assert_eq!(error.to_string(), "cannot listen on 127.0.0.1:0: fast_open: unsupported");
     let nowhere = Address::from(([192, 0, 2, 1], 0)); // an address of documentation is nobody's (RFC 5737)
-    assert_eq!(Listener::bind(&nowhere, &ListenOptions::default(), 1).expect_err("not ours").what, "bind");
+    assert_eq!(Sockets::bind(&nowhere, &ListenOptions::default(), 1).expect_err("not ours").what, "bind");
     let long = Address::Unix(format!("/{}", "x".repeat(200)).into());
-    assert_eq!(Listener::bind(&long, &ListenOptions::default(), 1).expect_err("too long").what, "bind");
+    assert_eq!(Sockets::bind(&long, &ListenOptions::default(), 1).expect_err("too long").what, "bind");
 }

@@ -6,6 +6,8 @@ use std::fmt;
 
 /// A thread, or all of a pool, that works longer than this part of the time has none left.
 const SATURATED: f64 = 0.9;
+/// A queue that is longer than it was is only a burst where its pool works less than this.
+const LABOURS: f64 = 0.5;
 
 /// What holds up everything else.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,7 +101,7 @@ fn saturated_pool(before: &Snapshot, now: &Snapshot, pool: &PoolCounts) -> Optio
     let busy = now.utilisation_of_pool(before, pool.name);
     let (name, threads) = (pool.name, pool.threads);
     let all = format!("its {threads} thread{} {} % busy", if threads == 1 { " is" } else { "s are" }, percent(busy));
-    let grows = pool.queued > queued && pool.queued > threads;
+    let grows = pool.queued > queued && pool.queued > threads && busy >= LABOURS;
     let (badness, why) = if refused > 0 {
         (2.0 + refused as f64, format!("it refused {refused} tasks, {} of {} wait, {all}", pool.queued, pool.capacity))
     } else if grows {
@@ -164,9 +166,9 @@ fn nothing(before: &Snapshot, now: &Snapshot) -> Bottleneck {
     let all = now.threads.iter().map(|thread| (now.utilisation(before, thread), thread));
     let why = match all.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((busy, thread)) => {
-            format!("nothing is: the busiest thread, {}, works {} % of its time", thread.name(), percent(busy))
+            format!("the busiest thread, {}, works {} % of its time", thread.name(), percent(busy))
         }
-        None => "nothing is known to be".into(),
+        None => "no thread is known".into(),
     };
     Bottleneck { what: Culprit::None, stage: None, why }
 }
@@ -179,7 +181,7 @@ mod tests {
 
     fn thread(role: Role, number: usize, busy_millis: u64) -> ThreadCounts {
         let busy = Duration::from_millis(busy_millis);
-        ThreadCounts { role, number, busy, waiting: Duration::ZERO, ready: 0, ready_most: 0 }
+        ThreadCounts { role, number, busy, waiting: Duration::ZERO, cpu: Duration::ZERO, ready: 0, ready_most: 0 }
     }
 
     /// Two moments, a second apart, with two workers that were busy for so many milliseconds in between.
@@ -243,6 +245,13 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_that_waits_for_a_pool_with_time_left_is_none() {
+        let mut pair = pair([90, 10]);
+        with_pool(&mut pair, "crypto", 300, [0, 18], 0);
+        assert_eq!(judge(&pair).0, Culprit::None);
+    }
+
+    #[test]
     fn a_worker_without_time_is_named_with_the_stage_that_takes_most() {
         let mut pair = pair([980, 300]);
         pair.1.at_stage(Stage::Process, |counts| counts.time = Duration::from_millis(750));
@@ -252,6 +261,13 @@ mod tests {
         assert_eq!(judge(&pair), (Culprit::Thread("worker 0".into()), Some(Stage::Process), why.into()));
         pair.1.threads.push(thread(Role::Acceptor, 0, 1_000));
         assert_eq!(judge(&pair).0, Culprit::Thread("accept 0".into()));
+    }
+
+    #[test]
+    fn a_worker_that_waits_in_a_kernel_that_works_for_it_is_busy() {
+        let mut pair = pair([30, 20]);
+        pair.1.threads[1].cpu = Duration::from_millis(950);
+        assert_eq!(judge(&pair).0, Culprit::Thread("worker 1".into()));
     }
 
     #[test]
@@ -269,8 +285,8 @@ mod tests {
         let (before, now) = pair([20, 130]);
         let found = Bottleneck::between(&before, &now);
         assert_eq!((found.what.to_string().as_str(), found.stage), ("none", None));
-        assert_eq!(found.why, "nothing is: the busiest thread, worker 1, works 13 % of its time");
+        assert_eq!(found.why, "the busiest thread, worker 1, works 13 % of its time");
         let none = Bottleneck::between(&Snapshot::new(), &Snapshot::new());
-        assert_eq!(none.why, "nothing is known to be");
+        assert_eq!(none.why, "no thread is known");
     }
 }

@@ -32,22 +32,7 @@ pub(crate) fn text(before: &Snapshot, now: &Snapshot) -> String {
         }
         out.string("why", &why);
     });
-    out.object("requests", |out| {
-        let [total, earlier] = [now, before].map(|s| s.requests.iter().sum());
-        out.number("total", total as f64);
-        out.number("http2", now.requests[1] as f64);
-        out.number("per_second", rate(total, earlier));
-        out.number("refused", now.refused as f64);
-        quantiles(out, "", &now.durations.since(&before.durations));
-        quantiles(out, "service_", &now.services.since(&before.services));
-    });
-    out.object("connections", |out| {
-        let (c, earlier) = (&now.connections, &before.connections);
-        let all =
-            [("accepted", c.accepted), ("open", c.open), ("closed", c.closed), ("reset", c.reset), ("cut", c.cut)];
-        all.into_iter().for_each(|(name, n)| out.number(name, n as f64));
-        out.number("per_second", rate(c.accepted, earlier.accepted));
-    });
+    totals(&mut out, before, now, &rate);
     let shares = now.shares(before);
     let stages =
         Stage::ALL.into_iter().zip(shares).map(|(stage, share)| (stage, share, now.stage(stage), before.stage(stage)));
@@ -89,6 +74,26 @@ pub(crate) fn text(before: &Snapshot, now: &Snapshot) -> String {
     out.object("gauges", |out| now.gauges.iter().for_each(|gauge| out.number(gauge.name, gauge.value)));
     out.0.push('}');
     out.0
+}
+
+/// Requests and connections, all of them together.
+fn totals(out: &mut Object, before: &Snapshot, now: &Snapshot, rate: &dyn Fn(u64, u64) -> f64) {
+    out.object("requests", |out| {
+        let [total, earlier] = [now, before].map(|s| s.requests.iter().sum());
+        out.number("total", total as f64);
+        out.number("http2", now.requests[1] as f64);
+        out.number("per_second", rate(total, earlier));
+        out.number("refused", now.refused as f64);
+        quantiles(out, "", &now.durations.since(&before.durations));
+        quantiles(out, "service_", &now.services.since(&before.services));
+    });
+    out.object("connections", |out| {
+        let (c, earlier) = (&now.connections, &before.connections);
+        let all =
+            [("accepted", c.accepted), ("open", c.open), ("closed", c.closed), ("reset", c.reset), ("cut", c.cut)];
+        all.into_iter().for_each(|(name, n)| out.number(name, n as f64));
+        out.number("per_second", rate(c.accepted, earlier.accepted));
+    });
 }
 
 /// In seconds.

@@ -1,5 +1,6 @@
 //! In: a thread that says when it begins to work and when it waits. Out: how long it did either, at any moment, from any thread.
 
+use super::Probe;
 use std::fmt;
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -45,6 +46,27 @@ pub(crate) struct Meter {
     /// How much waited for it when it came back from its last wait, and at most so far.
     ready: AtomicU64,
     ready_most: AtomicU64,
+    /// What the system calls the thread; 0: not known.
+    thread: AtomicU64,
+    /// Processor time of whoever had this place before, and of this thread as far as the system was asked.
+    cpu_before: u64,
+    cpu: AtomicU64,
+}
+
+#[cfg(target_os = "linux")]
+fn this_thread() -> u64 {
+    rustix::thread::gettid().as_raw_nonzero().get() as u64
+}
+
+#[cfg(not(target_os = "linux"))]
+fn this_thread() -> u64 {
+    0
+}
+
+/// The first number of a thread's `schedstat` is its time on a processor in nanoseconds (Documentation/scheduler/sched-stats.rst).
+fn cpu_of(thread: u64) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+    text.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// What a [`Meter`] shows.
@@ -58,26 +80,39 @@ pub(crate) struct Reading {
 
 impl Meter {
     pub(crate) fn new(role: Role, number: usize) -> Meter {
-        Meter::behind(role, number, Reading::default())
+        Meter::behind(role, number, Reading::default(), 0)
     }
 
     /// Counts on from another one's reading.
-    pub(crate) fn behind(role: Role, number: usize, before: Reading) -> Meter {
+    pub(crate) fn behind(role: Role, number: usize, before: Reading, cpu_before: u64) -> Meter {
         let Reading { busy, waiting, ready_most, .. } = before;
         let [busy, waiting, ready_most] = [busy, waiting, ready_most].map(AtomicU64::new);
-        Meter { role, number, busy, waiting, state: AtomicU64::new(0), ready: AtomicU64::new(0), ready_most }
+        let [state, ready, thread, cpu] = [0; 4].map(AtomicU64::new);
+        Meter { role, number, busy, waiting, state, ready, ready_most, thread, cpu_before, cpu }
     }
 
     /// From now on it works, or waits.
     pub(crate) fn turn_to(&self, working: bool, now: u64) {
         let state = self.state.load(Ordering::Relaxed);
         let sum = if state & WORKING > 0 { &self.busy } else { &self.waiting };
-        if state > 0 {
+        if state == 0 {
+            self.thread.store(this_thread(), Ordering::Relaxed);
+        } else {
             self.state.store(TURNING, Ordering::Relaxed);
             fence(Ordering::Release); // who sees the new sum sees that, too
             sum.store(sum.load(Ordering::Relaxed) + now.saturating_sub(state & !WORKING), Ordering::Relaxed);
         }
         self.state.store(now.max(2) & !WORKING | u64::from(working), Ordering::Release);
+    }
+
+    /// How long a processor worked for this thread, in the kernel too, in nanoseconds: a thread that waits by a call which itself does much
+    /// of the work (io_uring) is busier than it can know. 0: the system does not tell.
+    pub(crate) fn cpu(&self) -> u64 {
+        let thread = self.thread.load(Ordering::Relaxed);
+        let told = if thread > 0 { cpu_of(thread) } else { None };
+        // One that has ended stays at what it had.
+        let before = self.cpu.fetch_max(told.unwrap_or(0), Ordering::Relaxed);
+        self.cpu_before + before.max(told.unwrap_or(0))
     }
 
     /// So much waits for it.
@@ -118,6 +153,31 @@ impl Meter {
     }
 }
 
+/// Tells the probe when a thread waits and when it works. Cheap to clone; without a probe it does nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Option<Arc<Meter>>);
+
+impl Clock {
+    pub(crate) fn of(probe: Option<&Probe>, role: Role, number: usize) -> Clock {
+        Clock(probe.map(|probe| probe.meter(role, number)))
+    }
+
+    /// The thread is about to wait.
+    pub fn waits(&self) {
+        if let Some(meter) = &self.0 {
+            meter.turn_to(false, super::now());
+        }
+    }
+
+    /// It is back. `ready` says how much it found to do, and is asked only if there is a probe.
+    pub fn works(&self, ready: impl FnOnce() -> usize) {
+        if let Some(meter) = &self.0 {
+            meter.turn_to(true, super::now());
+            meter.finds(ready() as u64);
+        }
+    }
+}
+
 /// A thread's meter says that it works while this lives.
 #[derive(Debug)]
 pub(crate) struct Working(pub(crate) Arc<Meter>);
@@ -153,9 +213,30 @@ mod tests {
         meter.finds(3);
         let reading = meter.read(5_100);
         assert_eq!(reading, Reading { busy: 1_100, waiting: 3_000, ready: 3, ready_most: 7 });
-        let next = Meter::behind(Role::Worker, 0, reading);
+        let next = Meter::behind(Role::Worker, 0, reading, 0);
         next.turn_to(false, 6_000);
         assert_eq!((next.read(6_010).busy, next.read(6_010).waiting), (1_100, 3_010));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_system_says_how_long_a_processor_worked_for_it_and_a_successor_counts_on() {
+        let meter = Meter::new(Role::Worker, 0);
+        assert_eq!(meter.cpu(), 0, "it has not begun");
+        meter.turn_to(false, 1);
+        if !std::path::Path::new("/proc/self/schedstat").exists() {
+            return;
+        }
+        let mut sum = 0u64;
+        while meter.cpu() < 2_000_000 {
+            sum = (0..10_000).fold(sum, |sum, n: u64| sum.wrapping_mul(31).wrapping_add(n));
+        }
+        std::hint::black_box(sum);
+        let had = meter.cpu();
+        let next = Meter::behind(Role::Worker, 0, meter.read(2), had);
+        assert_eq!(next.cpu(), had);
+        next.turn_to(true, 3);
+        assert!(next.cpu() > had);
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod trace;
 
 pub use bottleneck::{Bottleneck, Culprit};
 pub use histogram::{Distribution, Unit};
-pub use meter::Role;
+pub use meter::{Clock, Role};
 pub(crate) use meter::{Meter, Working};
 pub use snapshot::{ConnectionCounts, Gauge, PoolCounts, QueueCounts, Snapshot, Stage, StageCounts, ThreadCounts};
 pub use tap::Lap;
@@ -245,7 +245,7 @@ impl Probe {
     pub(crate) fn of<'a>(threads: usize, pools: impl Iterator<Item = &'a Pool> + Clone) -> Arc<Probe> {
         let probe = Probe::new(threads + pools.clone().map(Pool::threads).sum::<usize>());
         pools.for_each(|pool| probe.watch_pool(pool));
-        probe.watch_overflows(|| crate::kernel::overflows().map(|counts| counts.overflows));
+        probe.watch_overflows(|| crate::system::overflows().map(|counts| counts.overflows));
         Arc::new(probe)
     }
 
@@ -315,7 +315,7 @@ impl Probe {
         let place = asked.meters.iter_mut().find(|meter| meter.role == role && meter.number == number);
         match place {
             Some(place) => {
-                let next = Arc::new(Meter::behind(role, number, place.read(now())));
+                let next = Arc::new(Meter::behind(role, number, place.read(now()), place.cpu()));
                 *place = next.clone();
                 next
             }
@@ -446,9 +446,9 @@ impl Probe {
 
 fn meter_counts(meter: &Meter, moment: u64) -> ThreadCounts {
     let reading = meter.read(moment);
-    let [busy, waiting] = [reading.busy, reading.waiting].map(Duration::from_nanos);
+    let [busy, waiting, cpu] = [reading.busy, reading.waiting, meter.cpu()].map(Duration::from_nanos);
     let (ready, ready_most) = (reading.ready, reading.ready_most);
-    ThreadCounts { role: meter.role, number: meter.number, busy, waiting, ready, ready_most }
+    ThreadCounts { role: meter.role, number: meter.number, busy, waiting, cpu, ready, ready_most }
 }
 
 fn pool_counts(pool: &Pool, gate: &Gate) -> PoolCounts {

@@ -165,7 +165,8 @@ fn stages(page: &mut Page, snapshot: &Snapshot) {
 
 fn threads(page: &mut Page, threads: &[ThreadCounts]) {
     type Tell = fn(&ThreadCounts) -> Duration;
-    let families: [(&str, &str, Tell); 2] = [
+    let families: [(&str, &str, Tell); 3] = [
+        ("thread_cpu_seconds_total", "Processor time of a thread, in the kernel too.", |thread| thread.cpu),
         ("thread_busy_seconds_total", "Time that a thread worked.", |thread| thread.busy),
         ("thread_waiting_seconds_total", "Time that a thread waited.", |thread| thread.waiting),
     ];
@@ -365,7 +366,15 @@ pub(crate) mod tests {
         snapshot.faults = vec![("HeadTimeout", 2), ("BareLf", 1)];
         let busy = Duration::from_secs(1);
         for (role, number) in [(Role::Worker, 0), (Role::Worker, 1), (Role::Pool("crypto"), 0)] {
-            snapshot.threads.push(ThreadCounts { role, number, busy, waiting: busy, ready: 1, ready_most: 2 });
+            snapshot.threads.push(ThreadCounts {
+                role,
+                number,
+                busy,
+                waiting: busy,
+                cpu: busy,
+                ready: 1,
+                ready_most: 2,
+            });
         }
         let mut pool = PoolCounts { threads: 1, refused: 9, ..PoolCounts::new("crypto") };
         histogram.read_into(&mut pool.wait);

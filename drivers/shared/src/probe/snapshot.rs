@@ -23,7 +23,7 @@ pub enum Stage {
     Process,
     /// Bytes are given to sockets.
     Write,
-    /// What a turn takes beyond its stages. Where the machine's own clock is off: all that it does.
+    /// What a turn takes beyond its stages.
     Machine,
 }
 
@@ -92,6 +92,8 @@ pub struct ThreadCounts {
     pub busy: Duration,
     /// Time that it waited.
     pub waiting: Duration,
+    /// Processor time that it took, in the kernel too; zero where the system does not tell.
+    pub cpu: Duration,
     /// Sockets and letters that it found when it came back from its last wait.
     pub ready: u64,
     /// At most so far.
@@ -235,11 +237,12 @@ impl Snapshot {
         }
     }
 
-    /// What part of the time since an earlier moment a thread worked.
+    /// What part of the time since an earlier moment a thread worked: as it says itself, or as the system does, if that is more.
     pub(crate) fn utilisation(&self, earlier: &Snapshot, thread: &ThreadCounts) -> f64 {
         let same = |other: &&ThreadCounts| other.role == thread.role && other.number == thread.number;
-        let before = earlier.threads.iter().find(same).map_or(Duration::ZERO, |other| other.busy);
-        part(thread.busy.saturating_sub(before), self.at.saturating_sub(earlier.at))
+        let before = earlier.threads.iter().find(same).map_or((Duration::ZERO, Duration::ZERO), |t| (t.busy, t.cpu));
+        let busy = thread.busy.saturating_sub(before.0).max(thread.cpu.saturating_sub(before.1));
+        part(busy, self.at.saturating_sub(earlier.at))
     }
 
     /// The same for all threads of a pool together.

@@ -3,7 +3,7 @@
 use super::{Probe, Stage, now};
 use crate::lane::How;
 use std::sync::Arc;
-use vestibule::{Event, Id, Version};
+use vestibule::{Event, Id, StageStats, Version};
 
 /// When something of a connection began. Nothing without a probe.
 #[derive(Copy, Clone, Debug)]
@@ -95,17 +95,6 @@ impl Drop for Tap {
 /// So many requests of a connection have their beginning remembered; those beyond have no duration.
 const REMEMBERED: usize = 256;
 
-/// What a stage of the machine did so far.
-#[derive(Copy, Clone, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Ticks {
-    pub(crate) nanos: u64,
-    pub(crate) bytes: u64,
-    pub(crate) count: u64,
-}
-
-/// Of decrypt, parse and decode.
-pub(crate) type Machine = [Ticks; 3];
-
 /// What a machine and its service count: time.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -116,12 +105,13 @@ pub(crate) struct Watch {
     others: u64,
     /// Requests that are not answered yet, and when they came.
     begun: Vec<(Id, u64)>,
-    last: Machine,
+    /// What the stages of the machine had done by the last turn.
+    last: StageStats,
 }
 
 impl Watch {
     pub(crate) fn new(probe: Arc<Probe>) -> Watch {
-        Watch { probe, since: 0, others: 0, begun: Vec::new(), last: Machine::default() }
+        Watch { probe, since: 0, others: 0, begun: Vec::new(), last: StageStats::default() }
     }
 
     pub(crate) fn turn(&mut self) {
@@ -129,11 +119,11 @@ impl Watch {
     }
 
     /// The turn is over. What neither the service nor a stage of the machine took is the machine's own.
-    pub(crate) fn turned(&mut self, machine: Option<Machine>) {
+    pub(crate) fn turned(&mut self, machine: Option<StageStats>) {
         let took = now().saturating_sub(self.since);
         let Some(shard) = self.probe.shard() else { return };
         shard.turns.record(took);
-        let known = machine.map_or(0, |machine| self.probe.machine_stages(&mut self.last, &machine));
+        let known = machine.map_or(0, |machine| self.probe.machine_stages(&mut self.last, machine));
         let rest = took.saturating_sub(self.others).saturating_sub(known);
         shard.stage(Stage::Machine, rest, 0, 1);
     }
@@ -196,15 +186,19 @@ impl Watch {
 
 impl Probe {
     /// What a connection's machine did since the last time, stage by stage; says how long that took in all.
-    pub(crate) fn machine_stages(&self, last: &mut Machine, machine: &Machine) -> u64 {
-        let stages = [Stage::Decrypt, Stage::Parse, Stage::Decode];
-        let mut sum = 0;
+    pub(crate) fn machine_stages(&self, last: &mut StageStats, machine: StageStats) -> u64 {
+        let before = std::mem::replace(last, machine);
         let Some(shard) = self.shard() else { return 0 };
-        for ((stage, now), before) in stages.into_iter().zip(machine).zip(std::mem::replace(last, *machine)) {
-            let nanos = now.nanos.saturating_sub(before.nanos);
-            sum += nanos;
+        let mut sum = 0;
+        for (stage, now, before) in [
+            (Stage::Decrypt, machine.decrypt, before.decrypt),
+            (Stage::Parse, machine.parse, before.parse),
+            (Stage::Decode, machine.decode, before.decode),
+        ] {
+            let nanos = now.ticks.saturating_sub(before.ticks);
             let (bytes, count) = (now.bytes.saturating_sub(before.bytes), now.count.saturating_sub(before.count));
             shard.stage(stage, nanos, bytes, count);
+            sum += nanos;
         }
         sum
     }

@@ -11,7 +11,7 @@ use vestibule_std::Server;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = std::env::args().nth(1).map_or(Ok(50_051), |port| port.parse())?;
     let server = Server::builder()
-        .http(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .http(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
         .limits(service::limits()?)
         .signals(true)
         .service(|_peer| Greeter::default())

@@ -68,6 +68,7 @@ fn accept(listener: &Listener, worker: &Arc<Worker>, pool: &Arc<Pool<Arrival>>) 
             Ok(arrival) => begin(arrival, worker, pool),
             Err(error) if error.kind() == ErrorKind::WouldBlock && worker.is_stopping() => return,
             Err(error) if error.kind() == ErrorKind::WouldBlock => listener.wait(TICK),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) if worker.is_stopping() => return,
             Err(_) => worker.shared.sleep(Duration::from_millis(20)),
         }

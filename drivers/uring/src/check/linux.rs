@@ -1,8 +1,8 @@
 //! In: questions to this machine, or to a model of one. Out: what is missing, the first thing first.
 
 use super::Missing;
-use crate::kernel::{Done, Kernel};
 use crate::ring::{self, Ring, Sizes, Socket};
+use crate::seam::{Done, Kernel};
 use io_uring::{IoUring, Probe, opcode};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;

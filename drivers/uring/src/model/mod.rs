@@ -3,8 +3,8 @@
 
 mod tests;
 
-use crate::kernel::{Done, Errno, Kernel, Op, Storage};
 use crate::road::{House, News, Road};
+use crate::seam::{Done, Errno, Kernel, Op, Storage};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -476,6 +476,8 @@ pub(super) struct Street {
     pub(super) cap: usize,
     pub(super) open: usize,
     pub(super) stopping: bool,
+    /// By another worker.
+    pub(super) replaced: bool,
     pub(super) out_of_grace: bool,
     pub(super) lines: usize,
     pub(super) log: Rc<RefCell<Vec<How>>>,
@@ -513,6 +515,10 @@ impl House<Socket> for Street {
 
     fn is_stopping(&self) -> bool {
         self.stopping
+    }
+
+    fn stops_for_good(&self) -> bool {
+        self.stopping && !self.replaced
     }
 
     fn is_out_of_grace(&self) -> bool {

@@ -17,6 +17,7 @@ fn worker(seed: u64, habits: Habits, cap: usize) -> Worker {
         cap,
         open: 0,
         stopping: false,
+        replaced: false,
         out_of_grace: false,
         lines: 0,
         log: Rc::default(),
@@ -232,6 +233,29 @@ fn a_stop_answers_what_has_arrived_and_leaves_idle_ones_alone() {
         assert_eq!((answered, worker.kernel.closed, worker.kernel.in_flight()), (10, 20, 0), "seed {seed}");
         assert_eq!((worker.kernel.lent(), worker.buffers.out()), (0, 0));
     }
+}
+
+/// Whose worker another one follows has done nothing wrong: its first request is answered, whenever it comes.
+#[test]
+fn who_has_said_nothing_yet_outlives_the_place_of_its_worker() {
+    let mut worker = worker(13, QUIET, 3);
+    for _ in 0..5 {
+        worker.kernel.knock(Peer { stays: true, ..Peer::default() });
+    }
+    until(&mut worker, "as many as may be are open", |worker| worker.len() == 3);
+    worker.kernel.jump = Duration::from_millis(1);
+    (worker.house.stopping, worker.house.replaced) = (true, true);
+    for _ in 0..20 {
+        assert!(worker.round().expect("a model"));
+    }
+    assert_eq!(worker.len(), 3);
+    for peer in &mut worker.kernel.peers {
+        peer.says.extend(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n");
+        peer.stays = false;
+    }
+    while worker.round().expect("a model") {}
+    assert!(worker.kernel.peers.iter().all(|peer| peer.heard.starts_with(b"HTTP/1.1 200 OK")));
+    assert_eq!((worker.kernel.closed, worker.kernel.in_flight(), worker.kernel.lent()), (5, 0, 0));
 }
 
 /// DRV-11: whatever is in flight when the grace is over completes before its connection is closed.

@@ -7,7 +7,7 @@
 mod buffers;
 mod operations;
 
-use crate::kernel::{Done, Errno, Kernel, Op, Storage};
+use crate::seam::{Done, Errno, Kernel, Op, Storage};
 pub(crate) use buffers::Lent;
 use buffers::Shelf;
 use io_uring::squeue::Entry;

@@ -5,7 +5,7 @@
 //! ```
 //! A completion that fits no operation in flight, by any of the three, changes nothing.
 
-use crate::kernel::{Op, Storage};
+use crate::seam::{Op, Storage};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;

@@ -111,7 +111,8 @@ fn a_completion_queue_that_overflows_loses_nothing() {
         .map(|socket| TcpStream::from(socket.into_descriptor().unwrap()).peer_addr().unwrap().port())
         .collect();
     let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap().port()).collect();
-    (ports.sort_unstable(), expected.sort_unstable());
+    ports.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(ports, expected);
 }
 

@@ -1,13 +1,9 @@
 //! In: what accepting came to. Out: connections in their order, and when to ask for more (DRV-01).
 
-use crate::kernel::{Errno, Kernel, Op};
+use crate::seam::{Errno, Kernel, Op};
 use std::collections::VecDeque;
-use std::time::Duration;
 use vestibule::Instant;
-
-const FIRST: Duration = Duration::from_millis(5);
-const MOST: Duration = Duration::from_secs(1);
-const SILENCE: Duration = Duration::from_secs(5);
+use vestibule_driver::accept::{Backoff, Quiet};
 
 /// So many connections may wait here for room before no more are asked for. The kernel's queue holds the others.
 const WAITING: usize = 1;
@@ -25,7 +21,7 @@ pub(crate) enum Verdict {
 struct Accept {
     op: Option<Op>,
     cancelled: bool,
-    wait: Duration,
+    backoff: Backoff,
     /// Nothing is asked for before.
     again: Option<Instant>,
 }
@@ -35,13 +31,13 @@ pub(crate) struct Ports<S> {
     ports: Vec<Accept>,
     /// Accepted, but there is no room for them. At most what the kernel had ready when the last accept was called back.
     waiting: VecDeque<(usize, S)>,
-    said: Option<Instant>,
+    quiet: Quiet,
 }
 
 impl<S> Ports<S> {
     pub(crate) fn new(ports: usize) -> Ports<S> {
         let ports = std::iter::repeat_with(Accept::default).take(ports).collect();
-        Ports { ports, waiting: VecDeque::new(), said: None }
+        Ports { ports, waiting: VecDeque::new(), quiet: Quiet::default() }
     }
 
     pub(crate) fn accepted(&mut self, port: usize, result: Result<S, Errno>, more: bool, now: Instant) -> Verdict {
@@ -51,15 +47,13 @@ impl<S> Ports<S> {
         }
         match result {
             Ok(socket) => {
-                accept.wait = Duration::ZERO;
+                accept.backoff.worked();
                 self.waiting.push_back((port, socket));
             }
             Err(errno) if errno == Errno::CANCELLED || errno.is_passing_at_accept() => {}
             Err(errno) => {
-                accept.wait = (accept.wait * 2).clamp(FIRST, MOST);
-                accept.again = Some(now.after(accept.wait));
-                if self.said.is_none_or(|then| now.since(then) >= SILENCE) {
-                    self.said = Some(now);
+                accept.again = Some(now.after(accept.backoff.failed()));
+                if self.quiet.due(now) {
                     return Verdict::Tell(errno);
                 }
             }
@@ -105,7 +99,7 @@ impl<S> Ports<S> {
         }
     }
 
-    /// Nothing more is accepted. Who waits here without room is refused.
+    /// Nothing more is accepted.
     pub(crate) fn leave<K: Kernel<Socket = S>>(&mut self, kernel: &mut K) {
         for accept in &mut self.ports {
             accept.again = None;
@@ -114,11 +108,15 @@ impl<S> Ports<S> {
                 kernel.cancel(op);
             }
         }
+    }
+
+    /// Who waits here without room waits in vain.
+    pub(crate) fn refuse(&mut self) {
         self.waiting.clear();
     }
 
-    /// No accept is in flight.
+    /// No accept is in flight, and nobody waits.
     pub(crate) fn are_left(&self) -> bool {
-        self.ports.iter().all(|accept| accept.op.is_none())
+        self.waiting.is_empty() && self.ports.iter().all(|accept| accept.op.is_none())
     }
 }
