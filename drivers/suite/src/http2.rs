@@ -249,7 +249,7 @@ pub fn an_endless_answer_ends_with_its_reader<D: Driver>(layout: Layout<D>) {
     }
     let got = client.answer(endless);
     assert_eq!((got.content.len(), got.reset), (65_535, Some(8)), "its first window, then CANCEL");
-    assert!(hellos > 5);
+    assert!(hellos > 0);
     drop(client);
     assert_eq!(server.stop().faults, 0, "a stream's fault is no connection's");
 }

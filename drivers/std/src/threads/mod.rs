@@ -214,8 +214,9 @@ impl Drive<'_> {
         if stop && !came && !self.lane.was_heard() {
             return Err(How::Closed); // it has never said anything
         }
-        let some = came || !silent;
-        if !stop && !self.lane.is_draining() && self.may_leave(fresh, some, now) && self.pool.leave() {
+        // A wait that ended early without input says nothing.
+        let told = came || silent;
+        if told && !stop && !self.lane.is_draining() && self.may_leave(fresh, came, now) && self.pool.leave() {
             self.left = true;
             self.lane.drain();
         }
