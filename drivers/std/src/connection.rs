@@ -1,5 +1,8 @@
 //! In: a lane, and a socket that does not block. Out: as much of the connection as can go on now: turn, write, read.
 
+#[cfg(test)]
+mod tests;
+
 use crate::wire::Wire;
 use std::io::{self, ErrorKind};
 use vestibule::{Inbox, Instant, Outbox};

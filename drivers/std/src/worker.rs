@@ -37,6 +37,8 @@ struct Loop {
     /// Nothing is accepted before.
     accept_at: Instant,
     listening: bool,
+    /// So often the system has told what is ready.
+    round: u64,
 }
 
 struct Open {
@@ -45,6 +47,8 @@ struct Open {
     queued: bool,
     /// The system tells when its socket takes more.
     watched: bool,
+    /// The round in which it came: what the system told before is about whoever had its place.
+    since: u64,
 }
 
 /// Serves until the worker's time is over and nothing is left.
@@ -67,6 +71,7 @@ pub(crate) fn run(worker: Worker) -> io::Result<()> {
         waiting,
         accept_at: Instant::ZERO,
         listening: true,
+        round: 0,
     };
     it.run()
 }
@@ -84,6 +89,7 @@ impl Loop {
                 _ => {}
             }
             let now = self.worker.shared.now();
+            self.round += 1;
             self.accept(now);
             self.worker.mailbox.take(&mut mail);
             mail.drain(..).for_each(|mail| self.open_mail(mail, now));
@@ -132,7 +138,9 @@ impl Loop {
                 self.accept(now);
             }
             Token(slot) => {
-                let Some((key, open)) = self.connections.at(slot) else { return };
+                let Some((key, open)) = self.connections.at(slot).filter(|(_, open)| open.since < self.round) else {
+                    return;
+                };
                 let gone = event.is_read_closed() || event.is_write_closed() || event.is_error();
                 let (readable, writable) = (event.is_readable() || gone, event.is_writable() || gone);
                 open.connection.is_ready(readable, writable, gone, event.is_error());
@@ -173,9 +181,10 @@ impl Loop {
 
     fn open(&mut self, arrival: Arrival, now: Instant) {
         let (worker, registry) = (&self.worker, self.poll.registry());
+        let since = self.round;
         let key = self.connections.insert_with(|key| {
             let (lane, socket) = worker.lane(key, arrival);
-            Open { connection: Connection::new(lane, socket), queued: false, watched: false }
+            Open { connection: Connection::new(lane, socket), queued: false, watched: false, since }
         });
         if let Some(open) = self.connections.get_mut(key) {
             let fd = open.connection.wire.as_raw_fd();

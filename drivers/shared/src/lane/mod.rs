@@ -285,6 +285,7 @@ impl Lane {
             }
             State::Leaving => self.leave(records, now, inbox, outbox),
             State::Handshake => Next::Read { want: 1 },
+            State::Left => Next::Close(How::Closed),
             State::Established(session) => {
                 let connection = Connection::protected(self.port.config.clone(), now, *session);
                 let connection = match records.source() {

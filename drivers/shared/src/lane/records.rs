@@ -132,11 +132,14 @@ impl Cipher {
     }
 
     fn open(&mut self, now: Instant) {
-        let mut at = self.open_header();
+        let (mut at, mut starved) = (self.open_header(), self.proxy.is_some());
         while self.proxy.is_none() && !self.over && self.failed.is_none() && self.opened.len() < ROUND {
             let raw = self.raw.get_mut(at..).unwrap_or_default();
             match self.tls.open(self.config.limits(), now, raw) {
-                Ok(Opened::Need { .. }) => break,
+                Ok(Opened::Need { .. }) => {
+                    starved = true;
+                    break;
+                }
                 Ok(Opened::Consumed { total }) => {
                     at += total;
                     self.flush();
@@ -162,15 +165,14 @@ impl Cipher {
             }
         }
         self.raw.drain(..at);
-        if self.ended && self.raw.is_empty() && !self.over && self.failed.is_none() {
+        // What stays then is a cut record: it will never be more.
+        if self.ended && starved {
             match self.tls.end() {
                 Err(violation) if self.tls.is_handshaking() => self.fail(violation),
                 // To the machine it is an end like any other: what is incomplete then, stays so.
                 _ => self.over = true,
             }
         }
-        // What stays is a cut record; the peer has ended, so it will never be more.
-        self.over |= self.ended && self.opened.is_empty();
     }
 
     /// An idle connection holds no buffer.
@@ -207,6 +209,8 @@ pub(super) enum State {
     /// The cipher is away.
     Away,
     Handshake,
+    /// The peer has said goodbye in the middle of it.
+    Left,
     /// The handshake is done just now.
     Established(Box<OwnedSession>),
     Open,
@@ -271,6 +275,7 @@ impl Records {
                 (self.established, self.deadline) = (true, None);
                 State::Established(Box::new(session))
             }
+            None if cipher.over => State::Left,
             None => State::Handshake,
         }
     }
