@@ -560,10 +560,10 @@ impl<D: Driver> Server<D> {
             }
             let how = catch_unwind(AssertUnwindSafe(|| D::work(worker)));
             let how = how.map_or(Err("a worker panicked".into()), |how| how.map_err(|error| error.to_string()));
-            if let Err(unsent) = commands.send(Command::Ended(index, how, its)) {
-                if let Command::Ended(_, _, mailbox) = unsent.0 {
-                    mailbox.close();
-                }
+            if let Err(unsent) = commands.send(Command::Ended(index, how, its))
+                && let Command::Ended(_, _, mailbox) = unsent.0
+            {
+                mailbox.close();
             }
         };
         let started = thread::Builder::new().name(format!("vestibule-{index}")).spawn(body);
