@@ -109,6 +109,28 @@ impl Pool {
         Ok(pool)
     }
 
+    /// A pool without threads, for models: [`Pool::step`] does what a thread would.
+    #[cfg(test)]
+    pub(crate) fn by_hand(queue: usize) -> Pool {
+        let state = Mutex::new(State { queue: VecDeque::new(), waiting: Vec::new(), closed: false });
+        let (queued, busy) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (work, gate) = (Condvar::new(), OnceLock::new());
+        let inner = Inner { state, work, cap: queue, queued, busy, threads: 0, gate };
+        Pool { inner: Arc::new(inner), name: "model" }
+    }
+
+    /// Takes the task with this number out of the queue, modulo its length, to be run whenever the caller likes. `None`: none waits.
+    #[cfg(test)]
+    pub(crate) fn step(&self, number: usize) -> Option<Task> {
+        let mut state = self.inner.lock();
+        let number = number.checked_rem(state.queue.len())?;
+        let (task, _) = state.queue.remove(number)?;
+        let room = std::mem::take(&mut state.waiting);
+        drop(state);
+        room.into_iter().for_each(|tell| tell());
+        Some(task)
+    }
+
     /// Queues a task; gives it back if the queue is full or the pool is closed.
     ///
     /// # Errors

@@ -76,6 +76,16 @@ impl Rehearsal {
         ))
     }
 
+    /// The same with these pools.
+    #[cfg(test)]
+    pub(crate) fn with_pools<D>(mut server: crate::Server<D>, pools: crate::pools::Pools) -> Rehearsal
+    where
+        D: crate::Driver,
+    {
+        server.use_pools(pools);
+        server.rehearse()
+    }
+
     /// Where the mail of the lanes comes in.
     pub fn mailbox(&self) -> &Mailbox {
         &self.mailbox

@@ -452,6 +452,14 @@ impl<D: Driver> Server<D> {
         })
     }
 
+    /// Before anybody else knows of it.
+    #[cfg(test)]
+    pub(crate) fn use_pools(&mut self, pools: Pools) {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.pools = pools;
+        }
+    }
+
     /// Its lanes without its sockets and threads, to be served by hand: see [`Rehearsal`].
     pub fn rehearse(self) -> Rehearsal {
         self.shared.places().iter_mut().for_each(|place| place.listeners.clear());

@@ -10,6 +10,8 @@
 
 mod records;
 mod served;
+#[cfg(test)]
+mod tests;
 
 use crate::incident::What;
 use crate::later::{Part, Post};
