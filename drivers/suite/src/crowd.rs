@@ -71,7 +71,8 @@ pub fn a_soak_leaves_nothing_behind<D: Driver>(layout: Layout<D>) {
         (Limit::BodyBytes, 1 << 20),
     ];
     let limits = limits.iter().fold(Limits::DEFAULT, |all, &(limit, value)| all.with(limit, value).unwrap());
-    let site = match Site::with::<D>(false, |b| layout(b).limits(limits).workers(2).connections(30)) {
+    let site = match Site::with::<D>(false, |b| layout(b).limits(limits).workers(2).connections(30).overload_from(100))
+    {
         Ok(site) => site,
         Err(BindError::Unsupported(why)) => return println!("{} has not this layout: {why}", D::NAME),
         Err(error) => panic!("{error}"),
@@ -228,7 +229,7 @@ fn idle_ones() -> usize {
 /// Choices for a server that has so many connections.
 fn roomy_for<D: Driver>(builder: Builder<D>, n: usize) -> Builder<D> {
     let limits = roomy().with(Limit::IdleMs, 600_000).unwrap();
-    builder.limits(limits).connections(n + 200).threads(n + 200).backlog(4_096)
+    builder.limits(limits).connections(2 * n).threads(n + 200).backlog(4_096)
 }
 
 /// Connections that have had an answer each, and are kept.
