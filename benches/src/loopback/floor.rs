@@ -28,11 +28,14 @@ fn run(mut poll: Poll, listener: &TcpListener) -> io::Result<()> {
     let (mut events, mut clients, mut next) = (Events::with_capacity(256), HashMap::new(), 1);
     let (mut buffer, mut output) = (vec![0; 65_536], Vec::new());
     loop {
-        poll.poll(&mut events, None)?;
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue, // by a tracer, for instance
+            polled => polled?,
+        }
         for event in &events {
             if event.token() == LISTENER {
                 while let Ok((mut stream, _)) = listener.accept() {
-                    stream.set_nodelay(true)?;
+                    let _ = stream.set_nodelay(true); // a client that is gone already shows later
                     poll.registry().register(&mut stream, Token(next), Interest::READABLE)?;
                     clients.insert(Token(next), Client { stream, kept: Vec::new() });
                     next += 1;

@@ -197,3 +197,32 @@ fn complaint(said: &str) -> Option<&str> {
         wrk || requests || codes
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_tools_say_of_a_good_run_is_no_complaint() {
+        let wrk = "  2 threads and 64 connections\n  Latency 1.00ms\n  66 requests in 1.00s, 8.80KB read\nRequests/sec: 66.00\n";
+        assert_eq!(complaint(wrk), None);
+        let h2load = "requests: 66 total, 66 started, 66 done, 66 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 66 2xx, 0 3xx, 0 4xx, 0 5xx\n";
+        assert_eq!(complaint(h2load), None);
+    }
+
+    #[test]
+    fn whatever_was_not_answered_is_a_complaint() {
+        let good = "requests: 66 total, 66 started, 66 done, 66 succeeded, 0 failed, 0 errored, 0 timeout";
+        for bad in [
+            "Socket errors: connect 0, read 1, write 0, timeout 0",
+            "Non-2xx or 3xx responses: 66",
+            "unable to connect to 127.0.0.1:1 Connection refused",
+            "requests: 66 total, 66 started, 60 done, 50 succeeded, 10 failed, 0 errored, 0 timeout",
+            "requests: 66 total, 66 started, 60 done, 50 succeeded, 0 failed, 10 errored, 0 timeout",
+            "status codes: 50 2xx, 0 3xx, 0 4xx, 16 5xx",
+        ] {
+            assert_eq!(complaint(&format!("{good}\n  {bad}\n")), Some(bad));
+        }
+    }
+}

@@ -9,11 +9,10 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
 use vestibule::decrypt::TlsConfig;
 use vestibule::{Config, Event, Expect, Limit, Limits, Misuse, Request};
 use vestibule_driver::listen::Address;
-use vestibule_driver::{Driver, Server};
+use vestibule_driver::{Driver, Incident, Server, What};
 
 /// What `GET /` is answered with.
 pub(crate) const HELLO: &str = "Hello, world!";
@@ -74,7 +73,7 @@ fn drive<D: Driver>(layout: Layout, identity: &Identity) -> Result<Ports, Box<dy
         .reuse_port(layout.reuse_port)
         .threads(2_048)
         .per_source(100_000)
-        .shutdown_grace(Duration::from_millis(100))
+        .on_fault(complain)
         .service(move |_| move |event: Event<'_>| event_of(event, by_job))
         .bind()?;
     let ports = match server.local_addrs()[..] {
@@ -83,6 +82,13 @@ fn drive<D: Driver>(layout: Layout, identity: &Identity) -> Result<Ports, Box<dy
     };
     thread::Builder::new().spawn(move || server.run())?;
     Ok(ports)
+}
+
+/// Loads end in the middle of what they do. Whatever else happens is to be seen.
+fn complain(incident: &Incident) {
+    if !matches!(incident.what, What::Fault(_)) {
+        let _ = writeln!(std::io::stderr(), "{incident}"); // it may be closed
+    }
 }
 
 /// Says hello, and tells the length of bodies, which it keeps as the exchange's tag.
