@@ -1,6 +1,6 @@
 //! Behind an upgrade or a CONNECT, `Expect::Manual` holds the peer back as it does in a body.
 #![cfg(feature = "std")]
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::sync::Arc;
 use vestibule::{Config, Connection, Event, Expect, Id, Inbox, Instant, Limits, Outbox, Pause, Wait};

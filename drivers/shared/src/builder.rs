@@ -197,9 +197,16 @@ impl<D: Driver> Builder<D> {
     }
 
     /// What all open connections together may cost at worst, the sum of their [`Config::bound_bytes`]; default what as many connections as may be
-    /// open need. From 95 % of this or of [`Builder::connections`] on, connections are accepted only to be told that there are too many.
+    /// open need. See [`Builder::overload_from`].
     pub fn memory(mut self, bytes: usize) -> Self {
         self.plan.caps.memory_bytes = bytes;
+        self
+    }
+
+    /// From this share of [`Builder::connections`] and of [`Builder::memory`] on newcomers are told to go away, in per cent; default 95. With 100 they
+    /// wait in the kernel's queue until there is room.
+    pub fn overload_from(mut self, percent: u8) -> Self {
+        self.plan.caps.soft_percent = percent.clamp(1, 100);
         self
     }
 

@@ -13,6 +13,7 @@ mod builder;
 #[cfg(unix)]
 pub mod doorbell;
 pub mod hand_out;
+mod handle;
 mod handler;
 #[cfg(target_os = "linux")]
 pub mod handover;
@@ -29,6 +30,7 @@ pub mod probe;
 mod rehearsal;
 mod server;
 mod service;
+mod shared;
 mod signals;
 mod slots;
 #[cfg(unix)]
@@ -42,6 +44,7 @@ pub mod trust;
 pub use buffers::Buffers;
 pub use builder::Builder;
 pub use hand_out::HandOut;
+pub use handle::{Handle, Summary};
 pub use handler::Handler;
 pub use incident::{Incident, What};
 pub use lane::{How, Lane, Letter, Next};
@@ -50,8 +53,9 @@ pub use mailbox::{Mail, Mailbox};
 pub use pool::{Pool, Task};
 pub use port::{Arrival, Listener, Port};
 pub use rehearsal::Rehearsal;
-pub use server::{BindError, Driver, Handle, Server, Shared, Summary, Worker};
+pub use server::{BindError, Driver, Server, Worker};
 pub use service::{BoxService, Peer, Service};
+pub use shared::Shared;
 pub use slots::{Key, Slots};
 pub use timers::Timers;
 pub use topology::{Offload, Topology, Unknown};

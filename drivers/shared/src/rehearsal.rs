@@ -1,12 +1,13 @@
 //! In: a server that was bound. Out: its lanes, without sockets and threads of its own.
 
 use crate::admission::{Source, Verdict};
+use crate::handle::{Handle, Summary};
 use crate::lane::{Begin, Lane};
 use crate::later::Post;
 use crate::mailbox::Mailbox;
 use crate::port::{Port, Right};
-use crate::server::{Handle, Shared, Summary};
 use crate::service::Peer;
+use crate::shared::Shared;
 use crate::slots::Key;
 use std::fmt;
 use std::sync::Arc;

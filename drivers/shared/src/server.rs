@@ -5,17 +5,19 @@ use crate::admission::Admission;
 use crate::buffers::Buffers;
 use crate::builder::{Builder, Plan};
 use crate::hand_out::Loads;
+use crate::handle::{Handle, Summary};
 use crate::handler::{Calls, Handler};
-use crate::incident::{Hook, Incident, What};
+use crate::incident::What;
 use crate::lane::{Begin, Lane};
 use crate::later::Post;
-use crate::listen::{Address, ListenError, Sockets};
+use crate::listen::{Address, ListenError};
 use crate::mailbox::{Mail, Mailbox};
 use crate::pools::Pools;
 use crate::port::{Arrival, Listener, Port};
 use crate::probe::{AcceptQueue, Clock, Probe, Role};
 use crate::rehearsal::Rehearsal;
-use crate::service::{BoxService, Factory, Peer};
+use crate::service::Factory;
+use crate::shared::{Counts, Shared};
 use crate::signals::Signals;
 use crate::slots::Key;
 use crate::system;
@@ -26,9 +28,9 @@ use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use vestibule::Expect;
@@ -85,154 +87,8 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-#[derive(Default)]
-pub(crate) struct Counts {
-    pub(crate) connections: AtomicU64,
-    pub(crate) requests: AtomicU64,
-    pub(crate) faults: AtomicU64,
-    pub(crate) resets: AtomicU64,
-    pub(crate) panics: AtomicU64,
-    pub(crate) cut: AtomicU64,
-}
-
 pub(crate) fn processors() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// What all threads of a server share.
-pub struct Shared {
-    factory: Factory,
-    hook: Hook,
-    grace: Duration,
-    pub(crate) admission: Admission,
-    cap: usize,
-    inbox_bytes: usize,
-    outbox_bytes: usize,
-    storages: Mutex<Buffers>,
-    /// The storages that connections hold, by the buffers that they are of.
-    meters: Mutex<Vec<Arc<AtomicUsize>>>,
-    pub(crate) pools: Pools,
-    epoch: Instant,
-    pub(crate) counts: Counts,
-    pub(crate) probe: Option<Arc<Probe>>,
-    stopping: AtomicBool,
-    stopped: Mutex<Option<Instant>>,
-    wake: Condvar,
-    threads: usize,
-    topology: Topology,
-    loads: Loads,
-    places: Mutex<Vec<Place>>,
-    /// What keeps the accept queues alive, whatever becomes of the workers (DRV-03); empty once the server stops.
-    sockets: Mutex<Vec<Sockets>>,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("stopping", &self.is_stopping()).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// The time, as the machine counts it.
-    pub fn now(&self) -> vestibule::Instant {
-        vestibule::Instant::from_nanos(u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    /// How the stages lie over threads.
-    pub fn topology(&self) -> Topology {
-        self.topology
-    }
-
-    /// Threads of [`Topology::Threads`] at most.
-    pub fn threads(&self) -> usize {
-        self.threads
-    }
-
-    /// A shutdown was asked for.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    fn stopped(&self) -> Option<Instant> {
-        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A shutdown has waited long enough.
-    pub fn is_out_of_grace(&self) -> bool {
-        self.is_stopping() && self.stopped().is_some_and(|then| then.elapsed() >= self.grace)
-    }
-
-    /// What is measured, if anything is.
-    pub fn probe(&self) -> Option<&Arc<Probe>> {
-        self.probe.as_ref()
-    }
-
-    /// Open connections at most.
-    pub fn cap(&self) -> usize {
-        self.cap
-    }
-
-    /// What one worker's buffers are like.
-    pub fn buffers(&self) -> Buffers {
-        let buffers = Buffers::new(self.inbox_bytes, self.outbox_bytes);
-        let mut meters = self.meters();
-        meters.retain(|meter| Arc::strong_count(meter) > 1); // those of threads that have ended
-        meters.push(buffers.meter());
-        buffers
-    }
-
-    fn meters(&self) -> MutexGuard<'_, Vec<Arc<AtomicUsize>>> {
-        self.meters.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn storages(&self) -> MutexGuard<'_, Buffers> {
-        self.storages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells the log hook.
-    pub fn tell(&self, peer: Option<Peer>, what: What) {
-        let count = match &what {
-            What::Fault(_) => Some(&self.counts.faults),
-            What::Panic => Some(&self.counts.panics),
-            _ => None,
-        };
-        if let Some(count) = count {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        if let (Some(probe), What::Panic) = (&self.probe, &what) {
-            probe.panicked();
-        }
-        (self.hook)(&Incident { peer, what });
-    }
-
-    pub(crate) fn service(&self, peer: &Peer, post: &Post) -> BoxService {
-        (self.factory)(peer, post)
-    }
-
-    /// Sleeps, but not beyond the request to stop.
-    pub fn sleep(&self, wait: Duration) {
-        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        let _unused = self.wake.wait_timeout_while(stopped, wait, |stopped| stopped.is_none());
-    }
-
-    pub(crate) fn stop(&self) {
-        {
-            let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-            if stopped.is_some() {
-                return;
-            }
-            *stopped = Some(Instant::now());
-            self.stopping.store(true, Ordering::Release);
-        }
-        self.wake.notify_all();
-        for place in &mut *self.places() {
-            place.mailbox.post(Mail::Stop);
-            // A port closes when the last one that listens lets go of it.
-            place.listeners.clear();
-        }
-        self.admission.close();
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
 }
 
 /// What a driver's loop is given.
@@ -298,17 +154,17 @@ impl Worker {
 
 /// One worker's time in its place.
 #[derive(Debug, Default)]
-struct Tenure {
-    is_over: AtomicBool,
-    since: Mutex<Option<Instant>>,
+pub(crate) struct Tenure {
+    pub(crate) is_over: AtomicBool,
+    pub(crate) since: Mutex<Option<Instant>>,
 }
 
 /// A place in which one worker follows another: its listeners stay.
 #[derive(Clone)]
-struct Place {
-    listeners: Vec<Arc<Listener>>,
-    mailbox: Arc<Mailbox>,
-    tenure: Arc<Tenure>,
+pub(crate) struct Place {
+    pub(crate) listeners: Vec<Arc<Listener>>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) tenure: Arc<Tenure>,
 }
 
 /// A server whose ports are open.
@@ -332,7 +188,7 @@ impl<D> fmt::Debug for Server<D> {
 }
 
 /// What the thread that runs a server is told.
-enum Command {
+pub(crate) enum Command {
     /// This worker has ended, whether it did so as it should, and where its mail came in.
     Ended(usize, Result<(), String>, Arc<Mailbox>),
     Retire(usize),
@@ -568,9 +424,10 @@ impl<D: Driver> Server<D> {
             }
             let how = catch_unwind(AssertUnwindSafe(|| D::work(worker)));
             let how = how.map_or(Err("a worker panicked".into()), |how| how.map_err(|error| error.to_string()));
-            let sent = commands.send(Command::Ended(index, how, its.clone()));
-            if sent.is_err() {
-                its.close(); // nobody waits any more
+            if let Err(unsent) = commands.send(Command::Ended(index, how, its))
+                && let Command::Ended(_, _, mailbox) = unsent.0
+            {
+                mailbox.close();
             }
         };
         let started = thread::Builder::new().name(format!("vestibule-{index}")).spawn(body);
@@ -644,112 +501,5 @@ fn pin_to(index: usize) {
     let processors = system::processors().unwrap_or_default();
     if let Some(&processor) = processors.get(index % processors.len().max(1)) {
         let _ = system::pin(processor);
-    }
-}
-
-impl Shared {
-    fn places(&self) -> MutexGuard<'_, Vec<Place>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_out_of_grace_by(&self, slack: Duration) -> bool {
-        self.stopped().is_some_and(|then| then.elapsed() >= self.grace + slack)
-    }
-
-    /// A connection that was accepted for whoever is to have it.
-    fn hand_out(&self, mut arrival: Arrival) {
-        let Some(place) = self.loads.give(|_| true) else { return };
-        let index = place.worker();
-        arrival.right.at(Some(place));
-        if let Some(place) = self.places().get(index) {
-            place.mailbox.post(Mail::Arrival(Box::new(arrival)));
-        }
-    }
-
-    pub(crate) fn summary(&self) -> Summary {
-        let counts = &self.counts;
-        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Summary {
-            connections: get(&counts.connections),
-            requests: get(&counts.requests),
-            faults: get(&counts.faults),
-            resets: get(&counts.resets),
-            panics: get(&counts.panics),
-            cut: get(&counts.cut) + self.admission.open().connections as u64,
-        }
-    }
-}
-
-/// Asks a server to stop. Cheap to clone, good from any thread.
-#[derive(Clone)]
-pub struct Handle {
-    shared: Arc<Shared>,
-    commands: Sender<Command>,
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("stopping", &self.shared.is_stopping()).finish()
-    }
-}
-
-impl Handle {
-    /// Graceful: no new connections, answers for what is in flight, then [`Server::run`] returns. Does not wait for it.
-    pub fn shutdown(&self) {
-        self.shared.stop();
-        let _ = self.commands.send(Command::Stop);
-    }
-
-    /// A new worker takes this one's place and its listeners; the old one finishes what it has and ends. Nobody is refused.
-    pub fn replace_worker(&self, index: usize) {
-        let _ = self.commands.send(Command::Retire(index));
-    }
-
-    /// It was asked to stop.
-    pub fn is_stopping(&self) -> bool {
-        self.shared.is_stopping()
-    }
-
-    /// Connections that are open now.
-    pub fn open(&self) -> usize {
-        self.shared.admission.open().connections
-    }
-
-    /// Storages that connections hold now, to read into or to write from. None for connections that are idle.
-    pub fn storages(&self) -> usize {
-        self.shared.meters().iter().map(|meter| meter.load(Ordering::Relaxed)).sum()
-    }
-
-    /// What is measured, if [`Builder::probe`] said so.
-    pub fn probe(&self) -> Option<Arc<Probe>> {
-        self.shared.probe.clone()
-    }
-}
-
-/// What a server did in its life.
-#[derive(Copy, Clone, Default, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Summary {
-    /// Connections accepted.
-    pub connections: u64,
-    /// Requests that began, on connections that are over.
-    pub requests: u64,
-    /// Rules broken by peers.
-    pub faults: u64,
-    /// Connections that the peer reset.
-    pub resets: u64,
-    /// Panics of the service.
-    pub panics: u64,
-    /// Connections that a shutdown cut off because their grace was over.
-    pub cut: u64,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { connections, requests, faults, resets, panics, cut } = self;
-        write!(
-            f,
-            "connections {connections}, requests {requests}, faults {faults}, resets {resets}, panics {panics}, cut off {cut}"
-        )
     }
 }

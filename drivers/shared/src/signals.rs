@@ -1,6 +1,6 @@
 //! In: SIGINT and SIGTERM. Out: a graceful shutdown, and at the second one an end at once.
 
-use crate::server::Handle;
+use crate::handle::Handle;
 
 /// The thread that waits for them.
 #[cfg(unix)]

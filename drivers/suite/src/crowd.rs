@@ -71,7 +71,8 @@ pub fn a_soak_leaves_nothing_behind<D: Driver>(layout: Layout<D>) {
         (Limit::BodyBytes, 1 << 20),
     ];
     let limits = limits.iter().fold(Limits::DEFAULT, |all, &(limit, value)| all.with(limit, value).unwrap());
-    let site = match Site::with::<D>(false, |b| layout(b).limits(limits).workers(2)) {
+    let site = match Site::with::<D>(false, |b| layout(b).limits(limits).workers(2).connections(30).overload_from(100))
+    {
         Ok(site) => site,
         Err(BindError::Unsupported(why)) => return println!("{} has not this layout: {why}", D::NAME),
         Err(error) => panic!("{error}"),

@@ -132,8 +132,7 @@ impl Cipher {
     }
 
     fn open(&mut self, now: Instant) {
-        let mut at = self.open_header();
-        let mut starved = self.proxy.is_some();
+        let (mut at, mut starved) = (self.open_header(), self.proxy.is_some());
         while self.proxy.is_none() && !self.over && self.failed.is_none() && self.opened.len() < ROUND {
             let raw = self.raw.get_mut(at..).unwrap_or_default();
             match self.tls.open(self.config.limits(), now, raw) {
