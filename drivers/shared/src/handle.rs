@@ -22,7 +22,7 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    /// Graceful: no new connections, answers for what is in flight, then [`Server::run`] returns. Does not wait for it.
+    /// Graceful: no new connections, answers for what is in flight, then [`Server::run`](crate::Server::run) returns. Does not wait for it.
     pub fn shutdown(&self) {
         self.shared.stop();
         let _ = self.commands.send(Command::Stop);
@@ -48,7 +48,7 @@ impl Handle {
         self.shared.meters().iter().map(|meter| meter.load(Ordering::Relaxed)).sum()
     }
 
-    /// What is measured, if [`Builder::probe`] said so.
+    /// What is measured, if [`Builder::probe`](crate::Builder::probe) said so.
     pub fn probe(&self) -> Option<Arc<Probe>> {
         self.shared.probe.clone()
     }

