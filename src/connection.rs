@@ -127,6 +127,8 @@ pub(crate) struct Core {
     #[cfg(feature = "alloc")]
     pub(crate) no_room: bool,
     pub(crate) draining: bool,
+    /// The next answer is the last.
+    pub(crate) retiring: bool,
     pub(crate) end: Option<End>,
     /// Offset in the plaintext of the first byte that was not consumed.
     pub(crate) offset: u64,
@@ -222,6 +224,19 @@ impl<C: Deref<Target = Config>> Connection<C> {
     /// (RFC 9113 §6.8); that takes a turn with its answer, or a second. A request whose first bytes lie in the inbox counts as in flight. An idle one closes at its next turn.
     pub fn drain(&mut self) {
         self.core.draining = true;
+        if let Some(x) = self.core.current() {
+            x.close = true;
+        }
+    }
+
+    /// Ends with the next answer: that says `Connection: close`. Unlike [`Connection::drain`] this does not close a connection that is idle
+    /// here, whose next request may be on its way, and would be lost (RFC 9112 §9.5). Drain it when none has come for a while. HTTP/2 has GOAWAY
+    /// for that: there, this is `drain`.
+    pub fn retire(&mut self) {
+        if !matches!(self.core.engine, Engine::H1(_)) {
+            return self.drain();
+        }
+        self.core.retiring = true;
         if let Some(x) = self.core.current() {
             x.close = true;
         }
@@ -331,6 +346,7 @@ impl Core {
             #[cfg(feature = "alloc")]
             no_room: false,
             draining: false,
+            retiring: false,
             end: None,
             offset: 0,
             skipped: 0,

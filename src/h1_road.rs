@@ -217,7 +217,7 @@ impl Turn<'_> {
         self.core.stats.requests += 1;
         let id = self.core.stats.requests;
         let old = self.core.pace.is_old(limits) || self.core.is_worn();
-        let close = self.core.draining || old || id >= limits.get(Limit::ConnectionRequests);
+        let close = self.core.draining || self.core.retiring || old || id >= limits.get(Limit::ConnectionRequests);
         #[cfg(feature = "alloc")]
         let offer = crate::coded::offer(self.config, || Fields::new(spans.fields.of(self.inbox.plain())));
         let offered = facts.upgrade.then(|| Offered::of(spans.protocol.of(self.inbox.plain())));

@@ -237,3 +237,29 @@ proptest::proptest! {
         proptest::prop_assert!(rest.is_empty());
     }
 }
+
+#[test]
+fn a_connection_that_retires_waits_for_a_request_that_may_be_on_its_way_and_answers_it_last() {
+    let config = Config::new(Limits::DEFAULT);
+    let mut connection = Connection::new(&config, Instant::ZERO);
+    let (mut inbox, mut outbox) = (Inbox::new(vec![0; 4096]), Outbox::new(vec![0; 4096]));
+    let mut go = |connection: &mut Connection<&Config>, bytes: &[u8]| {
+        inbox.fill(bytes);
+        let mut turn = connection.turn(Instant::ZERO, &mut inbox, &mut outbox).expect("its buffers");
+        while let Some(event) = turn.next() {
+            if let Event::Request(mut request) = event {
+                request.reply.text(200, "hi").expect("room");
+            }
+        }
+        let pause = turn.finish();
+        let said = String::from_utf8_lossy(outbox.ready()).into_owned();
+        outbox.wrote(said.len());
+        (pause, said.contains("connection: close"))
+    };
+    let get = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    assert_eq!(go(&mut connection, get), (Pause::Input { want: 1 }, false));
+    connection.retire();
+    assert_eq!(go(&mut connection, b""), (Pause::Input { want: 1 }, false), "idle, and still open");
+    assert!(go(&mut connection, get).1, "its last answer says so");
+    assert_eq!(connection.end(), Some(vestibule::End::Ours));
+}

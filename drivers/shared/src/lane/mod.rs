@@ -30,6 +30,9 @@ use vestibule::decode::job::Done;
 use vestibule::decrypt::Tls;
 use vestibule::{Config, Connection, Id, Inbox, Instant, Limit, Misuse, Outbox, Pause, Why};
 
+/// How long a request may be on its way to a connection that is to end.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
+
 /// What a driver does next for a connection. Before anything else it writes what `outbox.ready()` holds, as far as it goes, and shuts the
 /// write side down once `outbox.finished()`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -175,6 +178,8 @@ pub struct Lane {
     /// It waits for room where it is to go.
     parked: bool,
     draining: bool,
+    /// Until then a request that may be on its way is waited for.
+    leaving: Option<Instant>,
     heard: bool,
     tap: Option<Tap>,
     how: Begin,
@@ -219,6 +224,7 @@ impl Lane {
             closing: None,
             parked: false,
             draining: false,
+            leaving: None,
             heard: false,
             how,
             right,
@@ -233,6 +239,10 @@ impl Lane {
         T: AsRef<[u8]> + AsMut<[u8]>,
     {
         self.heard |= !inbox.is_empty();
+        if self.leaving.is_some_and(|until| until <= now) {
+            (self.leaving, self.news) = (None, true);
+            self.drain_served();
+        }
         if self.parked {
             return Next::Wait;
         }
@@ -460,8 +470,10 @@ impl Lane {
 
     fn home(&mut self, parcel: Parcel) {
         let Parcel { mut served, own, went } = parcel;
-        if self.draining {
-            served.drain();
+        match self.leaving {
+            Some(_) => served.retire(),
+            None if self.draining => served.drain(),
+            None => {}
         }
         self.last = match went {
             Ok(went) => Some(went),
@@ -539,7 +551,7 @@ impl Lane {
         let records = self.records.as_ref().and_then(|records| records.deadline);
         match self.parked {
             true => None,
-            false => [records, self.deadline_here(), self.closing].into_iter().flatten().min(),
+            false => [records, self.deadline_here(), self.closing, self.leaving].into_iter().flatten().min(),
         }
     }
 
@@ -547,17 +559,21 @@ impl Lane {
         self.served.as_ref()?.connection().deadline().map(|deadline| deadline.at)
     }
 
-    /// Ends gracefully: what is in flight is answered, nothing new is taken. A turn has to follow.
+    /// Ends gracefully: what is in flight is answered. HTTP/2 takes nothing new (GOAWAY); in HTTP/1.1 a request may be on its way that
+    /// nobody could tell of, so the next answer is the last, and who is silent for half a second is left. A turn has to follow.
     pub fn drain(&mut self) {
         if !self.draining {
             (self.draining, self.news) = (true, true);
+            self.leaving = Some(self.shared.now().after(ON_ITS_WAY));
             self.drain_served();
         }
     }
 
     fn drain_served(&mut self) {
-        if let Some(served) = &mut self.served {
-            served.drain();
+        match (&mut self.served, self.leaving) {
+            (Some(served), Some(_)) => served.retire(),
+            (Some(served), None) => served.drain(),
+            (None, _) => {}
         }
     }
 

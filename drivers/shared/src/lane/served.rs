@@ -108,6 +108,10 @@ impl Served {
         self.crew.open.look_at > 0
     }
 
+    pub(crate) fn retire(&mut self) {
+        self.connection.retire();
+    }
+
     pub(crate) fn drain(&mut self) {
         self.connection.drain();
     }
