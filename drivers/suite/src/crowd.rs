@@ -1,12 +1,12 @@
 //! Crowds: clients of every character at once, after whom nothing may be left; and thousands that are idle beside a few that are busy.
 //!
 //! What is counted here belongs to the whole process, so these are not cases of [`suite!`](crate::suite) but of
-//! [`crowd!`](crate::crowd), for a test file of their own; they take turns.
+//! [`crowd!`](macro@crate::crowd), for a test file of their own; they take turns.
 
 use crate::client::{Client, connect, get, post};
 use crate::h2;
 use crate::http1::reset;
-use crate::server::{Layout, wait};
+use crate::server::{Layout, try_start, wait};
 use crate::service::{Sum, pattern};
 use crate::site::{Site, roomy};
 use std::io::{Read, Write};
@@ -59,6 +59,11 @@ const SOAK: Duration = Duration::from_secs(3);
 /// every byte is back where it began.
 pub fn a_soak_leaves_nothing_behind<D: Driver>(layout: Layout<D>) {
     let _alone = alone();
+    if let Ok(first) = try_start(layout) {
+        first.client().get("/hello");
+        first.stop(); // what a driver opens once and for the whole process is open now
+    }
+    wait("every thread to end", || threads_called("vestibule").unwrap_or(0) == 0);
     let before = (threads_called("vestibule"), descriptors());
     let limits = [
         (Limit::HeadMs, 300),

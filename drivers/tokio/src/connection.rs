@@ -129,7 +129,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 Next::Close(how) => return Stand::Over(how),
                 Next::Again => return Stand::GoesOn,
                 Next::Write if outbox.ready().is_empty() => {}
-                Next::Wait | Next::Write => return Stand::Waits,
+                Next::Write => return Stand::Waits,
+                Next::Wait => return self.listen(cx, inbox),
                 Next::Read { .. } if self.ended => return Stand::Over(How::Cut), // cannot be: what it asks for can come no more
                 Next::Read { .. } => match self.read(cx, inbox) {
                     // What arrives while the worker stops was sent in good faith: it is answered, and the answer says that it is the last.
@@ -189,6 +190,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             self.shut = Pin::new(&mut self.io).poll_shutdown(cx).is_ready();
         }
         Ok(())
+    }
+
+    /// There is nothing to read for, but only who reads hears that the peer has reset the connection, and nobody is to be kept for an answer
+    /// that none awaits (DRV-06). What comes is as much as the inbox has room for.
+    fn listen(&mut self, cx: &mut Context<'_>, inbox: &mut Inbox<Vec<u8>>) -> Stand {
+        while !self.ended && !inbox.spare().is_empty() {
+            match self.read(cx, inbox) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(how) => return Stand::Over(how),
+            }
+        }
+        Stand::Waits
     }
 
     /// Reads once: false if nothing is there.

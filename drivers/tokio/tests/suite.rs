@@ -1,4 +1,4 @@
-//! The suite of all drivers.
+//! The suite of all drivers, on tokio.
 
 #![allow(missing_docs)]
 
