@@ -401,10 +401,8 @@ impl Lane {
     {
         if let Some(own) = &mut self.own {
             self.room_made |= outbox.carry(&mut own.outbox) > 0;
-            if own.inbox.is_empty() && own.outbox.is_empty() && !own.outbox.finished() {
-                self.own = None;
-            }
         }
+        self.rest();
         // What has never said anything has nothing to be done elsewhere.
         let is_new = self.last.is_none() && self.own.is_none() && inbox.is_empty();
         let pool = if is_new { None } else { self.destination().cloned() };
@@ -426,6 +424,7 @@ impl Lane {
         };
         if !(carried || ended || due || on || self.news) {
             self.own = Some(own);
+            self.rest();
             return self.next_of_last(now, outbox);
         }
         (self.news, self.room_made) = (false, false);
@@ -438,6 +437,14 @@ impl Lane {
             self.room_made |= outbox.carry(&mut own.outbox) > 0;
         }
         self.next_of_last(now, outbox)
+    }
+
+    /// An idle connection holds no buffer.
+    fn rest(&mut self) {
+        let idle = |own: &Own| own.inbox.is_empty() && own.outbox.is_empty() && !own.outbox.finished();
+        if self.own.as_ref().is_some_and(idle) {
+            self.own = None;
+        }
     }
 
     /// A turn here, in buffers of its own.
