@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod crowd;
+pub mod doors;
 pub mod ends;
 pub mod h2;
 pub mod http1;
@@ -88,6 +89,9 @@ macro_rules! suite {
                 an_answer_may_take_longer_than_an_idle_connection_may_last,
                 a_reset_is_noticed_while_an_answer_is_awaited, answers_for_those_who_have_gone_are_dropped, a_worker_that_is_replaced_under_load_loses_no_request,
                 a_worker_that_is_replaced_finishes_what_it_has, what_cannot_be_built_says_why;
+            doors: a_trusted_proxy_names_its_clients_and_they_are_counted, nobody_else_can_name_himself,
+                a_unix_socket_serves_and_its_file_goes_with_it, newcomers_above_the_soft_cap_are_told_to_go_away,
+                a_successor_takes_over_and_no_request_is_lost;
             pools: a_full_process_pool_refuses_with_503_and_recovers,
                 a_request_that_is_under_way_waits_for_a_full_pool, handshakes_wait_for_a_full_pool,
                 everything_offloaded_under_load;
@@ -123,6 +127,7 @@ mod tests {
             include_str!("http2.rs"),
             include_str!("secure.rs"),
             include_str!("ends.rs"),
+            include_str!("doors.rs"),
             include_str!("pools.rs"),
             include_str!("tools.rs"),
             include_str!("topologies.rs"),

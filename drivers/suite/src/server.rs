@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use vestibule_driver::listen::Address;
 use vestibule_driver::{BindError, Builder, Driver, Handle, Server, Summary};
 
 /// What a whole suite has in common beside its driver: a topology, what is offloaded.
@@ -32,11 +33,22 @@ pub fn start<D: Driver>(layout: Layout<D>, choose: impl FnOnce(Builder<D>) -> Bu
 /// # Errors
 /// It has not.
 pub fn try_start<D: Driver>(choose: impl FnOnce(Builder<D>) -> Builder<D>) -> Result<Running, BindError> {
+    start_at("127.0.0.1:0".parse().unwrap(), choose)
+}
+
+/// The same at this address.
+///
+/// # Errors
+/// The driver has not what was chosen, or the address cannot be had.
+pub fn start_at<D: Driver>(
+    address: Address,
+    choose: impl FnOnce(Builder<D>) -> Builder<D>,
+) -> Result<Running, BindError> {
     let said = Arc::new(Mutex::new(Vec::new()));
     let (log, gate) = (said.clone(), Arc::new(Gate::default()));
     let its = gate.clone();
     let builder = Server::<D>::builder()
-        .http("127.0.0.1:0".parse().unwrap())
+        .http(address)
         .service_with_post(move |_, post| Routes::new(post.clone(), its.clone()))
         .on_fault(move |incident| log.lock().unwrap().push(incident.to_string()));
     let server = choose(builder).bind()?;
@@ -85,6 +97,13 @@ impl Running {
         let summary = self.thread.take().unwrap().join().unwrap();
         wait("the last permit to come back", || self.handle.open() == 0);
         summary
+    }
+}
+
+impl Running {
+    /// Waits until it has ended by itself.
+    pub fn wait(mut self) -> Summary {
+        self.thread.take().unwrap().join().unwrap()
     }
 }
 

@@ -269,6 +269,9 @@ impl Crew {
             if let Some(id) = id.filter(|&id| self.is_watched(id) && turn.reply(id).is_none()) {
                 self.answered(id);
             }
+            if self.refused {
+                break; // what came behind the header is nobody's
+            }
             match id {
                 // Streams that the peer opened before it heard of our leaving (RFC 9113 §6.8).
                 Some(id) if matches!(self.seat, Seat::Left) => {
