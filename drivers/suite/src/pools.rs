@@ -7,6 +7,7 @@ use crate::service::pattern;
 use crate::site::Site;
 use crate::topologies::OFFLOADS;
 use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 use vestibule_driver::{Driver, Offload};
 
@@ -57,13 +58,25 @@ pub fn a_full_process_pool_refuses_with_503_and_recovers<D: Driver>(layout: Layo
         if *waits {
             assert_eq!(client.answer().text(), "through");
         }
-        assert_eq!(client.get("/again").text(), "/again", "it has recovered");
+        recovers(client);
     }
-    assert_eq!(streams.get("/again").content, b"/again");
+    let again = (0..1000).any(|_| streams.get("/again").content == b"/again");
+    assert!(again, "it has not recovered");
     drop((first, queued, streams));
     server.settle();
     assert_eq!(server.incidents(), [""; 0]);
     assert_eq!(server.stop().cut, 0);
+}
+
+/// Others may still be in front of it, but not for long.
+fn recovers(client: &mut Client<TcpStream>) {
+    let answered = (0..1000).any(|_| {
+        let answer = client.get("/again");
+        assert!(matches!((answer.status, answer.text()), (200, "/again") | (503, "")), "{answer:?}");
+        std::thread::sleep(Duration::from_millis(if answer.status == 200 { 0 } else { 10 }));
+        answer.status == 200
+    });
+    assert!(answered, "it has not recovered");
 }
 
 /// What has begun when the pool is full is not refused any more: it waits for its turn.

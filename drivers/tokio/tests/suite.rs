@@ -1,4 +1,4 @@
-//! The suite of all drivers, on tokio.
+//! The suite of all drivers.
 
 #![allow(missing_docs)]
 
