@@ -179,9 +179,6 @@ impl<W: Wire> Connection<W> {
         self.readable = true;
         let stand = self.go_on(now, buffers);
         if !matches!(stand, Stand::Over(_)) {
-            if !self.lane.was_heard() {
-                return Stand::Over(How::Closed); // it has never said anything
-            }
             self.lane.drain();
             return self.go_on(now, buffers);
         }

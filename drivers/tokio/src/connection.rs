@@ -152,7 +152,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             () if self.lane.is_draining() => None,
             // The server goes on, and so may this peer: it is left with its next answer, not while it may be asking.
             () if replaced && idle => None,
-            () if !self.lane.was_heard() => Some(Stand::Over(How::Closed)), // it has never said anything
             () => {
                 self.lane.drain();
                 Some(Stand::GoesOn)

@@ -574,10 +574,6 @@ impl<K: Kernel, R: Road> Connection<K, R> {
     pub(crate) fn drain(&mut self, tools: &mut Tools<'_, K>) -> Stand {
         let stand = self.go_on(tools);
         let Some(road) = &mut self.road else { return stand };
-        if !road.was_heard() {
-            self.close(How::Closed, false, tools); // it has never said anything
-            return self.go_on(tools);
-        }
         road.drain();
         self.urgent = true;
         self.go_on(tools)

@@ -241,6 +241,9 @@ impl Lane {
         self.heard |= !inbox.is_empty();
         if self.leaving.is_some_and(|until| until <= now) {
             (self.leaving, self.news) = (None, true);
+            if !self.heard {
+                return Next::Close(How::Closed); // it has never said anything
+            }
             self.drain_served();
         }
         if self.parked {

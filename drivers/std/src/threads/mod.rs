@@ -211,9 +211,6 @@ impl Drive<'_> {
             silent = self.doorstep.wait(if stop { LEAST } else { self.wait(now) });
             came = self.read_now()?;
         }
-        if stop && !came && !self.lane.was_heard() {
-            return Err(How::Closed); // it has never said anything
-        }
         // A wait that ended early without input says nothing.
         let told = came || silent;
         if told && !stop && !self.lane.is_draining() && self.may_leave(fresh, came, now) && self.pool.leave() {
