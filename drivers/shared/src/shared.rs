@@ -160,7 +160,6 @@ impl Shared {
             // A port closes when the last one that listens lets go of it.
             place.listeners.clear();
         }
-        self.admission.close();
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
