@@ -14,7 +14,7 @@ use vestibule::{Content, Event, Expect, Head, Id, Misuse, Reply, Version};
 ///
 /// The request's extensions hold the [`Peer`]. Functions `Fn(http::Request<Vec<u8>>) -> http::Response<Vec<u8>>` are handlers.
 pub trait Handler: Send + Sync {
-    /// Answers one request. A panic is answered with 500.
+    /// Answers one request. A panic is answered with 500, and so is a response with a field that is not UTF-8.
     fn answer(&self, request: Request<Vec<u8>>) -> Response<Vec<u8>>;
 }
 
@@ -35,6 +35,15 @@ pub(crate) struct Calls {
     probe: Option<Arc<Probe>>,
     /// Requests whose bodies are on their way.
     open: Vec<(Id, Request<Vec<u8>>)>,
+    /// Answers that are under way.
+    rest: Vec<Rest>,
+}
+
+/// What of an answer was not taken yet.
+struct Rest {
+    id: Id,
+    content: Vec<u8>,
+    taken: usize,
 }
 
 /// How long a client that is turned away is asked to wait, in seconds (RFC 9110 §10.2.3).
@@ -42,7 +51,7 @@ pub(crate) const RETRY_AFTER: &str = "1";
 
 impl Calls {
     pub(crate) fn new(handler: Arc<dyn Handler>, pool: Option<Pool>, expect: Expect, peer: Peer, post: Post) -> Calls {
-        Calls { handler, pool, expect, peer, post, probe: None, open: Vec::new() }
+        Calls { handler, pool, expect, peer, post, probe: None, open: Vec::new(), rest: Vec::new() }
     }
 
     pub(crate) fn with_probe(self, probe: Option<Arc<Probe>>) -> Calls {
@@ -50,12 +59,8 @@ impl Calls {
     }
 
     fn call(&mut self, reply: &mut Reply<'_>, request: Request<Vec<u8>>) -> Result<(), Misuse> {
-        let handler = self.handler.clone();
-        let later = self.post.later(reply.id());
-        let Some(pool) = &self.pool else {
-            answer(&*handler, request, later);
-            return Ok(());
-        };
+        let Some(pool) = &self.pool else { return self.call_here(reply, request) };
+        let (handler, later) = (self.handler.clone(), self.post.later(reply.id()));
         let probe = self.probe.clone();
         let back = pool.send((later, request), move |(later, request)| {
             let (since, bytes) = (probe.as_ref().map(|_| now()), request.body().len());
@@ -70,22 +75,55 @@ impl Calls {
         }
         Ok(())
     }
+
+    /// On this thread, and its answer straight into the outbox.
+    fn call_here(&mut self, reply: &mut Reply<'_>, request: Request<Vec<u8>>) -> Result<(), Misuse> {
+        let Ok(response) = catch_unwind(AssertUnwindSafe(|| self.handler.answer(request))) else {
+            self.post.later(reply.id()).panicked();
+            return Ok(());
+        };
+        let (head, content) = response.into_parts();
+        let Some(fields) = fields(&head.headers) else {
+            return reply.respond(500, &[], Content::Whole(b"")).map(|_| ());
+        };
+        let status = head.status.as_u16();
+        match reply.respond(status, &fields, Content::Whole(&content)) {
+            Ok(taken) if taken < content.len() => self.rest.push(Rest { id: reply.id(), content, taken }),
+            Err(Misuse::NoRoom) => self.post.later(reply.id()).respond(status, &fields, content),
+            said => return said.map(|_| ()),
+        }
+        Ok(())
+    }
+
+    /// There is room again for an answer of this thread's.
+    fn go_on(&mut self, mut reply: Reply<'_>) -> Result<(), Misuse> {
+        let Some(place) = self.rest.iter().position(|rest| rest.id == reply.id()) else { return Ok(()) };
+        let Some(rest) = self.rest.get_mut(place) else { return Ok(()) };
+        rest.taken += reply.write(rest.content.get(rest.taken..).unwrap_or_default())?;
+        if rest.taken >= rest.content.len() {
+            self.rest.swap_remove(place);
+        }
+        Ok(())
+    }
 }
 
 fn answer(handler: &dyn Handler, request: Request<Vec<u8>>, later: Later) {
     match catch_unwind(AssertUnwindSafe(|| handler.answer(request))) {
         Ok(response) => {
-            let (head, body) = response.into_parts();
-            let fields: Vec<(&str, &str)> = head
-                .headers
-                .iter()
-                .filter(|(name, _)| !is_ours(name))
-                .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
-                .collect();
-            later.respond(head.status.as_u16(), &fields, body);
+            let (head, content) = response.into_parts();
+            match fields(&head.headers) {
+                Some(fields) => later.respond(head.status.as_u16(), &fields, content),
+                None => drop(later), // says 500
+            }
         }
         Err(_) => later.panicked(),
     }
+}
+
+/// The fields that a handler says, without those of framing. `None`: one is not UTF-8, and cannot be sent.
+fn fields(headers: &http::HeaderMap) -> Option<Vec<(&str, &str)>> {
+    let lines = headers.iter().filter(|(name, _)| !is_ours(name));
+    lines.map(|(name, value)| Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))).collect()
 }
 
 /// Framing is the machine's own (RFC 9112 §6).
@@ -132,8 +170,10 @@ impl Service for Calls {
             }
             Event::Aborted { id, .. } => {
                 self.open.retain(|(other, _)| *other != id);
+                self.rest.retain(|rest| rest.id != id);
                 Ok(())
             }
+            Event::Writable(reply) => self.go_on(reply),
             _ => Ok(()),
         }
     }

@@ -49,3 +49,10 @@ impl Pools {
         self.all().for_each(Pool::close);
     }
 }
+
+/// Also if the server never came to be.
+impl Drop for Pools {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

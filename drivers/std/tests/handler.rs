@@ -93,3 +93,50 @@ fn a_pool_without_room_is_503_and_a_moment_later_it_is_not() {
     handle.shutdown();
     thread.join().unwrap();
 }
+
+#[test]
+fn an_answer_larger_than_any_buffer_arrives_whole_and_a_field_that_cannot_be_sent_is_500() {
+    let large = |request: Request<Vec<u8>>| match request.uri().path() {
+        "/large" => Response::new(vec![b'x'; 3_000_000]),
+        "/umlaut" => Response::builder().header("x-name", "J\u{fc}rgen").body(Vec::new()).unwrap(),
+        _ => {
+            let value = http::HeaderValue::from_bytes(b"\xff").unwrap();
+            Response::builder().header("x-name", value).body(Vec::new()).unwrap()
+        }
+    };
+    for offload in ["", "process"] {
+        let server = Server::builder().http("127.0.0.1:0".parse().unwrap()).handler(0, large);
+        let server = server.offload(offload.parse().unwrap()).bind().unwrap();
+        let (addr, handle) = (server.local_addrs()[0], server.handle());
+        let thread = std::thread::spawn(|| server.run());
+        let mut client = Client::new(connect(addr));
+        client.send(get("/large") + &get("/umlaut") + &get("/bad"));
+        assert!(client.answer().content == vec![b'x'; 3_000_000], "{offload}");
+        assert_eq!(client.answer().field("x-name"), Some("J\u{fc}rgen"), "{offload}");
+        assert_eq!(client.answer().status, 500, "{offload}");
+        handle.shutdown();
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_built_leaves_no_thread_behind() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let before = pool_threads();
+    for _ in 0..20 {
+        let server = Server::builder().http(taken.local_addr().unwrap().into()).handler(0, echo);
+        assert!(server.offload("process,decode".parse().unwrap()).pool_threads(3).bind().is_err());
+    }
+    let begun = std::time::Instant::now();
+    while pool_threads() >= before + 20 && begun.elapsed() < std::time::Duration::from_secs(10) {
+        std::thread::yield_now();
+    }
+    assert!(pool_threads() < before + 20);
+}
+
+/// Threads of pools in this process.
+fn pool_threads() -> usize {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("vestibule-proce") || name.starts_with("vestibule-decod")).count()
+}

@@ -129,7 +129,7 @@ impl Model {
         let (handshakes, records) = (queue(away.handshakes), queue(away.records));
         let (decode, turns) = (queue(away.decode), queue(away.turns));
         let queues = [&handshakes, &records, &decode, &turns].into_iter().flatten().cloned().collect();
-        let pools = Pools { handshakes, records, decode, turns, ..Pools::default() };
+        let pools = Pools { handshakes, records, decode, turns, calls: None };
         let (desk, said) = (Arc::<Mutex<Vec<crate::Later>>>::default(), Arc::<Mutex<Vec<String>>>::default());
         let (its, log) = (desk.clone(), said.clone());
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
