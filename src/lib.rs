@@ -43,6 +43,7 @@ pub mod decode;
 pub mod decrypt;
 mod delivery;
 mod event;
+mod farewell;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod h1_road;

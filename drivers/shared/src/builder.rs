@@ -7,7 +7,7 @@ use crate::incident::{Hook, Incident, to_stderr};
 use crate::inherited::Inherited;
 use crate::later::Post;
 use crate::listen::{Address, ListenOptions};
-use crate::server::{BindError, Driver, Server};
+use crate::server::{BindError, Driver, Server, processors};
 use crate::service::{Factory, Peer, Service};
 use crate::tls::TlsChoice;
 use crate::topology::{Offload, Topology};
@@ -322,6 +322,13 @@ type Taken = Option<crate::handover::Taken>;
 type Taken = ();
 
 impl Plan {
+    pub(crate) fn worker_count(&self) -> usize {
+        match self.topology {
+            Topology::Single | Topology::Stages | Topology::Threads => 1,
+            _ => self.workers.unwrap_or_else(processors),
+        }
+    }
+
     /// The sockets that are there already, and the predecessor that waits until this server accepts.
     #[cfg(target_os = "linux")]
     pub(crate) fn sockets(&mut self) -> Result<(Inherited, Taken), BindError> {

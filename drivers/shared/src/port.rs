@@ -37,6 +37,16 @@ impl fmt::Debug for Port {
 }
 
 impl Port {
+    /// A port with this configuration, and its TLS, if it has some, in addition.
+    pub(crate) fn new(address: Address, tls: Option<TlsChoice>, config: Config, trust: &Trust) -> Port {
+        let config = match &tls {
+            Some(tls) => config.with_tls(tls.config()),
+            None => config,
+        };
+        let proxies = (!trust.is_nobody()).then(|| (trust.clone(), Arc::new(config.clone().with_proxy_header())));
+        Port { address, tls, bound_bytes: config.bound_bytes(), config: Arc::new(config), proxies }
+    }
+
     pub(crate) fn choose(&self, hello: &vestibule::Hello<'_>) -> Option<TlsConfig> {
         self.choose_by(hello.sni, &mut hello.alpn())
     }

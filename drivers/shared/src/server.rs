@@ -10,7 +10,7 @@ use crate::handler::{Calls, Handler};
 use crate::incident::What;
 use crate::lane::{Begin, Lane};
 use crate::later::Post;
-use crate::listen::{Address, ListenError};
+use crate::listen::{Address, ListenError, Sockets};
 use crate::mailbox::{Mail, Mailbox};
 use crate::pools::Pools;
 use crate::port::{Arrival, Listener, Port};
@@ -210,8 +210,8 @@ impl<D: Driver> Server<D> {
     pub(crate) fn bind(mut plan: Plan) -> Result<Server<D>, BindError> {
         D::check(plan.topology)?;
         let (mut inherited, taken) = plan.sockets()?;
-        let pools = Pools::start(&plan).map_err(BindError::Thread)?;
-        let probe = plan.probe.then(|| Probe::of(plan.workers.unwrap_or(0) + processors(), pools.all()));
+        let (workers, pools) = (plan.worker_count(), Pools::start(&plan).map_err(BindError::Thread)?);
+        let probe = plan.probe.then(|| Probe::of(workers + processors(), pools.all()));
         let factory = match (plan.handler, plan.factory) {
             (Some((handler, body_bytes)), _) => calls(handler, body_bytes, &pools, probe.clone()),
             (None, Some(factory)) => factory,
@@ -225,25 +225,14 @@ impl<D: Driver> Server<D> {
             None => plan.config,
         };
         let config = if plan.probe { config.with_stage_clock(crate::probe::now) } else { config };
-        let workers = match plan.topology {
-            Topology::Single | Topology::Stages | Topology::Threads => 1,
-            _ => plan.workers.unwrap_or_else(processors),
-        };
         let accepts = matches!(plan.topology, Topology::Acceptor | Topology::Stages);
         let members = if plan.listen.reuse_port && !accepts { workers } else { 1 };
         let quiet = Arc::new(Quiet::default());
         let (mut ports, mut acceptors, mut all) = (Vec::new(), Vec::new(), Vec::new());
         let mut places = vec![Vec::new(); workers];
         for (address, tls) in plan.ports {
-            let config = match &tls {
-                Some(tls) => config.clone().with_tls(tls.config()),
-                None => config.clone(),
-            };
             let sockets = inherited.listen(&address, &plan.listen, members).map_err(BindError::Listen)?;
-            let proxied = Arc::new(config.clone().with_proxy_header());
-            let proxies = (!plan.trust.is_nobody()).then(|| (plan.trust.clone(), proxied));
-            let (bound_bytes, address) = (config.bound_bytes(), sockets.address().clone());
-            let port = Arc::new(Port { address, tls, config: Arc::new(config), proxies, bound_bytes });
+            let port = Arc::new(Port::new(sockets.address().clone(), tls, config.clone(), &plan.trust));
             ports.push(port.clone());
             let listener = |socket: &Arc<Socket>| {
                 Arc::new(Listener::new(socket.clone(), port.clone(), Acceptor::new(quiet.clone())))
@@ -256,13 +245,7 @@ impl<D: Driver> Server<D> {
             }
             match accepts {
                 true => acceptors.extend(listeners),
-                false => {
-                    for (index, place) in places.iter_mut().enumerate() {
-                        let mine =
-                            |socket: &&Arc<Socket>| listeners.iter().find(|l| Arc::ptr_eq(&l.socket, socket)).cloned();
-                        place.extend(sockets.share(index, workers).filter_map(|socket| mine(&socket)));
-                    }
-                }
+                false => deal(&sockets, &listeners, &mut places),
             }
             all.push(sockets);
         }
@@ -450,6 +433,16 @@ impl<D: Driver> Server<D> {
         old.tenure.is_over.store(true, Ordering::Release);
         old.mailbox.post(Mail::Stop);
         self.start(index)
+    }
+}
+
+/// Gives each worker its share of a port's listeners.
+fn deal(sockets: &Sockets, listeners: &[Arc<Listener>], places: &mut [Vec<Arc<Listener>>]) {
+    let workers = places.len();
+    for (index, place) in places.iter_mut().enumerate() {
+        for socket in sockets.share(index, workers) {
+            place.extend(listeners.iter().find(|listener| Arc::ptr_eq(&listener.socket, socket)).cloned());
+        }
     }
 }
 
