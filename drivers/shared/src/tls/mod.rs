@@ -64,7 +64,7 @@ impl From<Sites> for TlsChoice {
 
 impl TlsChoice {
     /// What a connection begins with.
-    pub(crate) fn config(&self) -> TlsConfig {
+    pub fn config(&self) -> TlsConfig {
         match &self.0 {
             Choice::One(config) => config.clone(),
             #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
@@ -72,8 +72,9 @@ impl TlsChoice {
         }
     }
 
-    /// What it goes on with, once its ClientHello is there; `None`: the client calls somebody who is not here.
-    pub(crate) fn choose(&self, _sni: Option<&str>, _alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
+    /// What it goes on with, once its ClientHello is there: by the server name and the protocols that the client offers. `None`: it calls
+    /// somebody who is not here.
+    pub fn choose(&self, _sni: Option<&str>, _alpn: &mut dyn Iterator<Item = &[u8]>) -> Option<TlsConfig> {
         match &self.0 {
             Choice::One(config) => Some(config.clone()),
             #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

@@ -306,7 +306,7 @@ where
         };
         let now = self.now();
         let mut turn = self.machine.turn(now, &mut self.inbox, &mut self.outbox).map_err(ConnectionError::Misuse)?;
-        turn.choose(tls);
+        turn.choose(tls.config());
         let _ = turn.finish();
         Ok(Next::Again)
     }

@@ -138,11 +138,10 @@ where
                 let Some(at) = self.at(tag) else { return };
                 self.fail(at, BodyError::Aborted(why));
             }
-            Event::Hello(hello) => {
-                if let Some(tls) = &shared.tls {
-                    hello.choose(tls.clone());
-                }
-            }
+            Event::Hello(hello) => match shared.tls.as_ref().and_then(|tls| tls.choose(hello.sni, &mut hello.alpn())) {
+                Some(tls) => hello.choose(tls),
+                None => hello.refuse(),
+            },
             Event::Fault(violation) => self.fault = Some(violation),
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use vestibule::Config;
-use vestibule::decrypt::TlsConfig;
+use vestibule_driver::tls::TlsChoice;
 
 /// What connections share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
-    pub(super) tls: Option<TlsConfig>,
+    pub(super) tls: Option<TlsChoice>,
     pub(super) inbox_bytes: usize,
     pub(super) outbox_bytes: usize,
     pub(super) decodes: bool,
@@ -38,10 +38,11 @@ impl Options {
         Options::of(config, None, true)
     }
 
-    /// TLS on every connection.
+    /// TLS on every connection: one configuration, or [`Sites`](vestibule_driver::tls::Sites).
     #[must_use]
-    pub fn tls(self, tls: TlsConfig) -> Options {
-        let config = (*self.shared.config).clone().with_tls(tls.clone());
+    pub fn tls(self, tls: impl Into<TlsChoice>) -> Options {
+        let tls = tls.into();
+        let config = (*self.shared.config).clone().with_tls(tls.config());
         let Shared { decodes, half_close, date, .. } = *self.shared;
         let mut options = Options::of(config, Some(tls), decodes);
         options.change(|shared| (shared.half_close, shared.date) = (half_close, date));
@@ -63,7 +64,7 @@ impl Options {
         self
     }
 
-    fn of(config: Config, tls: Option<TlsConfig>, decodes: bool) -> Options {
+    fn of(config: Config, tls: Option<TlsChoice>, decodes: bool) -> Options {
         let (inbox_bytes, outbox_bytes) = (config.inbox_bytes(), config.least_outbox_bytes().max(OUTBOX));
         let config = Arc::new(config);
         let shared = Shared { config, tls, inbox_bytes, outbox_bytes, decodes, half_close: true, date: true };

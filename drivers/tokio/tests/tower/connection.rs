@@ -624,3 +624,28 @@ async fn late_wake_ups_are_harmless() {
     served.expect("no trouble");
     assert_eq!(heard.matches("woken").count(), 3);
 }
+
+#[tokio::test]
+async fn sites_are_chosen_by_the_name_that_a_client_calls() {
+    use vestibule_tokio::tls::{Site, Sites};
+    for (name, is_here) in [("localhost", true), ("example.com", false)] {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_string()]).expect("a certificate");
+        let site = Site::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes());
+        let sites = Sites::builder().site(site.names([name])).build().expect("a site");
+        let (client, server) = duplex(16_384);
+        let options = options().tls(sites);
+        let talks = async {
+            let mut client = crate::tls_client::TlsClient::new(client, b"http/1.1");
+            let mut said = Vec::new();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+            client.read_to_end(&mut said).await?;
+            std::io::Result::Ok(said)
+        };
+        let (said, _) = tokio::join!(talks, serve_connection(server, &options, Peer::default(), service_fn(site_of)));
+        assert_eq!(said.is_ok_and(|said| said.starts_with(b"HTTP/1.1 200 ")), is_here, "{name}");
+    }
+}
+
+async fn site_of(_: Request<Body>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::from("here")))
+}
