@@ -347,7 +347,7 @@ impl Lane {
     {
         self.served = None;
         while inbox.read(&mut [0; 4_096]) > 0 {}
-        if inbox.ended() || records.deadline.is_some_and(|deadline| deadline <= now) {
+        if inbox.ended() || records.deadline().is_some_and(|deadline| deadline <= now) {
             return Next::Close(How::Closed);
         }
         if outbox.is_empty() { Next::Read { want: 1 } } else { Next::Write }
@@ -558,7 +558,7 @@ impl Lane {
 
     /// When a turn is to be taken even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
-        let records = self.records.as_ref().and_then(|records| records.deadline);
+        let records = self.records.as_ref().and_then(Records::deadline);
         match self.parked {
             true => None,
             false => [records, self.deadline_here(), self.closing, self.leaving].into_iter().flatten().min(),

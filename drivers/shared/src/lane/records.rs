@@ -199,7 +199,7 @@ pub(super) struct Records {
     /// Something is new to the cipher.
     news: bool,
     /// The handshake must be over by then; later: the peer must have left.
-    pub(super) deadline: Option<Instant>,
+    deadline: Option<Instant>,
     told: bool,
     established: bool,
 }
@@ -313,6 +313,11 @@ impl Records {
         }
         self.news = false;
         self.cipher.take()
+    }
+
+    /// When a turn is to be taken, if one could change something: none can while the cipher is away.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.cipher.as_ref().and(self.deadline)
     }
 
     /// The ends that a PROXY header named; while the cipher is here.

@@ -481,3 +481,33 @@ fn a_lane_may_be_dropped_at_any_moment() {
         assert_eq!(model.rehearsal.summary().resets, 40);
     }
 }
+
+/// A loop that serves whoever's time has come would never end otherwise: nothing changes before the letter is there, which it would not read.
+#[test]
+fn what_is_elsewhere_has_no_deadline_that_a_turn_cannot_move() {
+    let away = Away { records: true, queue: 4, ..HERE };
+    let model = Model::new(away);
+    let mut buffers = model.rehearsal.shared().buffers();
+    let (mut inbox, mut outbox) = (Inbox::new(buffers.inbox()), Outbox::new(buffers.outbox()));
+    let mut lane = model.rehearsal.lane(1, crate::Key::from_bits(0)).unwrap();
+    let now = model.rehearsal.shared().now();
+    assert_eq!(lane.turn(now, &mut inbox, &mut outbox), Next::Read { want: 1 });
+    assert!(lane.deadline().is_some(), "the handshake has to be over by then");
+    inbox.fill(&[22, 3, 1, 0, 200]);
+    assert_eq!(lane.turn(now, &mut inbox, &mut outbox), Next::Wait);
+    let late = now.after(Duration::from_secs(3600));
+    assert_eq!(lane.turn(late, &mut inbox, &mut outbox), Next::Wait);
+    assert!(lane.deadline().is_none_or(|deadline| deadline > late));
+    // Back again, it is late indeed.
+    let task = model.queues[0].step(0).unwrap();
+    task();
+    let mut mail = Vec::new();
+    model.rehearsal.mailbox().take(&mut mail);
+    for mail in mail {
+        if let Mail::Letter(_, letter) = mail {
+            lane.receive(letter);
+        }
+    }
+    while lane.turn(late, &mut inbox, &mut outbox) == Next::Again {}
+    assert!(model.said.lock().unwrap()[0].contains("HandshakeTimeout"), "{:?}", model.said);
+}
