@@ -104,7 +104,7 @@ impl Later {
     pub fn stream(mut self, status: u16, fields: &[(&str, &str)]) -> Outlet {
         self.said = true;
         let credit = Arc::new(Credit::default());
-        self.send(Part::Begin(status, owned(fields), credit.clone()));
+        self.send(Part::Begin(status, owned(fields), Taker(credit.clone())));
         Outlet { post: self.post.clone(), id: self.id, credit, over: false }
     }
 }
@@ -220,7 +220,7 @@ impl Drop for Outlet {
 #[derive(Debug)]
 pub(crate) enum Part {
     Whole(u16, Fields, Vec<u8>),
-    Begin(u16, Fields, Arc<Credit>),
+    Begin(u16, Fields, Taker),
     More(Vec<u8>),
     End,
     Cut,
@@ -234,20 +234,22 @@ pub(crate) struct Answer {
     /// So much of the first part is written.
     written: usize,
     begun: bool,
-    credit: Option<Arc<Credit>>,
+    taker: Option<Taker>,
 }
 
-impl Drop for Answer {
+/// Who takes what an outlet sends. Once it is dropped nobody does any more, whether it got to its connection or was lost on the way there.
+#[derive(Debug)]
+pub(crate) struct Taker(Arc<Credit>);
+
+impl Drop for Taker {
     fn drop(&mut self) {
-        if let Some(credit) = &self.credit {
-            credit.gone();
-        }
+        self.0.gone();
     }
 }
 
 impl Answer {
     pub(crate) fn new(id: Id) -> Answer {
-        Answer { id, parts: VecDeque::new(), written: 0, begun: false, credit: None }
+        Answer { id, parts: VecDeque::new(), written: 0, begun: false, taker: None }
     }
 
     pub(crate) fn push(&mut self, part: Part) {
@@ -270,18 +272,19 @@ impl Answer {
                     self.written += taken;
                     return Ok(self.written >= content.len());
                 }
-                Part::Begin(status, fields, credit) => {
-                    self.credit = Some(credit.clone());
+                Part::Begin(status, fields, _) => {
                     match begin(&mut reply, *status, fields, Content::Streamed) {
                         Err(Misuse::NoRoom) => return Ok(false),
                         taken => taken?,
                     };
-                    self.parts.pop_front();
+                    if let Some(Part::Begin(_, _, taker)) = self.parts.pop_front() {
+                        self.taker = Some(taker);
+                    }
                 }
                 Part::More(bytes) => {
                     let n = reply.write(bytes.get(self.written..).unwrap_or_default())?;
                     self.written += n;
-                    if let Some(credit) = &self.credit {
+                    if let Some(Taker(credit)) = &self.taker {
                         credit.taken(n);
                     }
                     if self.written < bytes.len() {
@@ -307,4 +310,37 @@ impl Answer {
 fn begin(reply: &mut Reply<'_>, status: u16, fields: &Fields, content: Content<'_>) -> Result<usize, Misuse> {
     let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
     reply.respond(status, &fields, content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vestibule::{Config, Connection, Event, Inbox, Instant, Limits, Outbox};
+
+    fn an_id() -> Id {
+        let config = Config::new(Limits::DEFAULT);
+        let mut connection = Connection::new(&config, Instant::ZERO);
+        let (mut inbox, mut outbox) = (Inbox::new([0; 256]), Outbox::new([0; 2048]));
+        inbox.fill(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut turn = connection.turn(Instant::ZERO, &mut inbox, &mut outbox).expect("its buffers");
+        match turn.next() {
+            Some(Event::Request(request)) => request.reply.id(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nobody_waits_to_write_to_a_connection_that_is_gone() {
+        let mailbox = Arc::new(Mailbox::default());
+        let id = an_id();
+        let outlet = |mailbox: &Arc<Mailbox>| Post::new(mailbox.clone(), Key::from_bits(7)).later(id).stream(200, &[]);
+        let mut lost = outlet(&mailbox);
+        assert_eq!(lost.write(vec![0; UNDER_WAY]), Ok(()));
+        let mut mail = Vec::new();
+        mailbox.take(&mut mail);
+        drop(mail); // there is no such connection any more
+        assert_eq!(lost.write(vec![0; UNDER_WAY]), Err(Gone));
+        mailbox.close();
+        assert_eq!(outlet(&mailbox).write(vec![0; 1]), Err(Gone), "its worker has ended");
+    }
 }
