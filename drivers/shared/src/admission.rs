@@ -130,6 +130,9 @@ struct Inner {
 struct State {
     connections: usize,
     bytes: usize,
+    /// Those of them that are seats, and their bytes: acceptors that look whether somebody waits.
+    seats: usize,
+    seat_bytes: usize,
     /// No entry is zero, so there are never more than connections.
     sources: HashMap<Source, usize>,
     callers: Vec<Arc<Caller>>,
@@ -158,7 +161,9 @@ impl Inner {
     fn seat(self: &Arc<Self>, state: &mut State, bytes: usize) -> Seat {
         state.connections += 1;
         state.bytes += bytes;
-        Seat { held: Held { inner: self.clone(), bytes, source: Source::Uncounted } }
+        state.seats += 1;
+        state.seat_bytes += bytes;
+        Seat { held: Held { inner: self.clone(), bytes, source: Source::Uncounted, is_seat: true } }
     }
 
     /// Counts one more of a source; false: it has as many as it may have.
@@ -246,8 +251,9 @@ impl Admission {
 
     fn is_soft(&self, state: &State) -> bool {
         let caps = &self.inner.caps;
-        // The connection in question is counted already: up to the soft cap, that cap included, it is served.
-        state.connections > caps.soft(caps.connections) || state.bytes > caps.soft(caps.memory_bytes)
+        // The connection in question is counted already: up to the soft cap, that cap included, it is served. Seats are nobody yet.
+        let (connections, bytes) = (state.connections - state.seats, state.bytes - state.seat_bytes);
+        connections > caps.soft(caps.connections) || bytes > caps.soft(caps.memory_bytes)
     }
 
     /// Wakes who waits for room; not under the lock.
@@ -303,16 +309,27 @@ struct Held {
     inner: Arc<Inner>,
     bytes: usize,
     source: Source,
+    is_seat: bool,
+}
+
+impl Held {
+    fn stand_up(&mut self, state: &mut State) {
+        if std::mem::replace(&mut self.is_seat, false) {
+            state.seats -= 1;
+            state.seat_bytes -= self.bytes;
+        }
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let admission = Admission { inner: self.inner.clone() };
-        let mut state = self.inner.lock();
+        let inner = self.inner.clone();
+        let mut state = inner.lock();
+        self.stand_up(&mut state);
         state.connections -= 1;
         state.bytes -= self.bytes;
         Inner::leave(&mut state, self.source);
-        admission.wake(state);
+        Admission { inner: inner.clone() }.wake(state);
     }
 }
 
@@ -332,6 +349,8 @@ impl Seat {
     /// The connection came from here.
     pub fn take(self, source: Source) -> Verdict {
         let mut permit = Permit { held: self.held };
+        let inner = permit.held.inner.clone();
+        permit.held.stand_up(&mut inner.lock());
         if !permit.move_to(source) {
             return Verdict::Refused;
         }

@@ -205,6 +205,8 @@ fn of_source(permits: &[(Permit, usize, u8)], wanted: u8) -> usize {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(7), ..ProptestConfig::default() })]
+
     #[test]
     fn counts_are_those_of_the_lists_after_any_order_of_drops(acts in prop::collection::vec(act(), 0..120)) {
         let caps = caps(12, 3, 200);
@@ -225,7 +227,10 @@ proptest! {
                     match seat.take(source(from)) {
                         Verdict::Refused => prop_assert!(from != 0 && of_source(&permits, from) == 3),
                         verdict => {
-                            let soft = connections > 11 || bytes > 190;
+                            // Seats are nobody yet.
+                            let taken: usize = permits.iter().map(|p| p.1).sum();
+                            let (connections, bytes) = (permits.len() + 1, taken + cost);
+                            let soft = connections > caps.soft(12) || bytes > caps.soft(200);
                             prop_assert_eq!(matches!(verdict, Verdict::Overloaded(_)), soft);
                             permits.push((permit(verdict), cost, from));
                         }
@@ -253,4 +258,15 @@ proptest! {
         drop((seats, permits));
         prop_assert_eq!(admission.open(), Open::default());
     }
+}
+
+#[test]
+fn an_acceptor_that_only_looks_makes_nobody_overloaded() {
+    let admission = Admission::new(Caps { connections: 10, soft_percent: 20, ..Caps::default() });
+    let take = || admission.reserve(1).expect("room").take(Source::Uncounted);
+    let Verdict::Admitted(_first) = take() else { panic!("the first of two") };
+    let looks: Vec<_> = (0..3).map(|_| admission.reserve(1).expect("room")).collect();
+    let Verdict::Admitted(_second) = take() else { panic!("the second of two") };
+    drop(looks);
+    assert!(matches!(take(), Verdict::Overloaded(_)));
 }
