@@ -1,5 +1,5 @@
 //! Servers on loopback under load, ours and their peers, in one run:
-//! `cargo run --release -p vestibule-benches --features loopback --bin loopback -- [--seconds 2] [--rounds 3] [--smoke] [--idle] [names..]`
+//! `cargo run --release -p vestibule-benches --features loopback --example loopback -- [--seconds 2] [--rounds 3] [--smoke] [--idle] [names..]`
 //!
 //! Each server is a process of its own (`loopback serve NAME`), loaded by `wrk` and `h2load`; tools that are missing are said and passed over.
 //! One with a single thread has processor 0 for itself, and its load processor 1; the others share all with their load. Every load goes
