@@ -1,10 +1,11 @@
 //! In: a complete head, as the scanner found it. Out: where its parts lie, and what they say about framing.
 //!
-//! The second of two visits a byte: httparse cuts the tokens, and the few fields that the machine itself needs are read.
+//! The second of two visits a byte: the field lines are cut, and the few that the machine itself needs are read. How the request
+//! line is cut, and that no byte is out of place in it or in a value, the scanner knows already.
 
 use super::super::semantics::{self, is_token_byte};
+use super::scan::{RequestLine, find_line_end};
 use crate::base::{Limit, Limits, Rule, Span, Violation};
-use core::mem::MaybeUninit;
 
 /// The version of a message.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
@@ -79,52 +80,40 @@ pub struct Facts {
     pub weight: u32,
 }
 
-/// Field lines at most; more than any configuration allows.
-const MOST_LINES: usize = Limit::FieldLines.range().1 as usize;
-
-/// The second visit: `head` is a complete one, as the scanner found it.
-pub(crate) fn parse(head: &[u8], limits: &Limits) -> Result<(HeadSpans, Facts), Violation> {
-    let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MOST_LINES];
-    let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(head, &mut storage) {
-        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
-        _ => return Err(blame(head, line_end(head), limits)),
+/// The second visit of a head that came in parts: all of it is here now, and its request line is known.
+pub(crate) fn parse(head: &[u8], line: RequestLine, limits: &Limits) -> Result<(HeadSpans, Facts), Violation> {
+    let mut reading = Reading::new(head, limits);
+    let mut at = line.len as usize;
+    while at + 2 < head.len() {
+        let end = at + find_line_end(head.get(at..).unwrap_or_default());
+        reading.line(at, end);
+        at = end + 2;
     }
-    let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-    let version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
-    let mut fields = Reading::new(head, version, limits);
-    for field in &*request.headers {
-        fields.field(field.name.as_bytes(), field.value)?;
-    }
-    let first = line_end(head);
-    let mut spans = HeadSpans {
-        method: span_of(head, method.as_bytes()),
-        target: span_of(head, target.as_bytes()),
-        fields: Span::new(first, head.len() - 2),
-        authority: fields.host.unwrap_or_default(),
-        protocol: Span::default(),
-        version,
-        len: head.len() as u32,
-    };
-    let facts = fields.finish(method.as_bytes(), &mut spans)?;
-    Ok((spans, facts))
+    reading.finish(line, head.len())
 }
 
 /// The second visit of a trailer section, its empty line included.
 pub(crate) fn parse_trailers(section: &[u8], limits: &Limits) -> Result<(), Violation> {
-    let mut storage = [httparse::EMPTY_HEADER; MOST_LINES];
-    match httparse::parse_headers(section, &mut storage) {
-        Ok(httparse::Status::Complete((n, fields))) if n == section.len() => {
-            for field in fields {
-                let at = span_of(section, field.name.as_bytes()).start;
-                if !semantics::may_be_trailer(field.name.as_bytes()) || semantics::is_alias(field.name.as_bytes()) {
-                    return Err(Violation::new(Rule::TrailerForbidden, u64::from(at)));
-                }
-                sizes(section, field.name.as_bytes(), field.value, limits)?;
-            }
-            Ok(())
+    let mut at = 0;
+    while at + 2 < section.len() {
+        let end = at + find_line_end(section.get(at..).unwrap_or_default());
+        let (name, value) =
+            split(section.get(at..end).unwrap_or_default()).ok_or_else(|| blame(section, at, limits))?;
+        if !semantics::may_be_trailer(name) || semantics::is_alias(name) {
+            return Err(Violation::new(Rule::TrailerForbidden, at as u64));
         }
-        _ => Err(blame(section, 0, limits)),
+        sizes(section, name, value, limits)?;
+        at = end + 2;
+    }
+    Ok(())
+}
+
+/// A field line without its CRLF: its name, and its value without the white space around it (RFC 9112 §5). `None`: it is none.
+#[inline]
+fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    match line.split_at_checked(semantics::token_run(line)) {
+        Some((name, [b':', value @ ..])) if !name.is_empty() => Some((name, semantics::trim(value))),
+        _ => None,
     }
 }
 
@@ -138,46 +127,35 @@ fn sizes(head: &[u8], name: &[u8], value: &[u8], limits: &Limits) -> Result<(), 
     Ok(())
 }
 
-/// One past the first line end. The scanner has seen that there is one.
-fn line_end(head: &[u8]) -> usize {
-    head.iter().position(|&b| b == b'\n').map_or(head.len(), |i| i + 1)
-}
-
 /// Where `part`, a slice of `whole`, lies in it.
 fn span_of(whole: &[u8], part: &[u8]) -> Span {
     let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
     if start > whole.len() { Span::default() } else { Span::new(start, start + part.len()) }
 }
 
-/// httparse says that a section is bad, not where: the slow way to the byte, for the error alone.
+/// What is wrong with the line that begins `at`, and where: the slow way to the byte, for the error alone.
 #[cold]
-fn blame(section: &[u8], first: usize, limits: &Limits) -> Violation {
-    let mut at = first;
-    for line in section.get(first..).unwrap_or_default().split_inclusive(|&b| b == b'\n') {
-        let text = line.strip_suffix(b"\r\n").unwrap_or(line);
-        if text.is_empty() {
-            break;
+fn blame(section: &[u8], at: usize, limits: &Limits) -> Violation {
+    let text = section.get(at..).unwrap_or_default();
+    let text = text.split(|&b| b == b'\r').next().unwrap_or_default();
+    let bad = |rule, i: usize| Violation::over(rule, (at + i) as u64, limits);
+    match text.iter().position(|&b| !is_token_byte(b)) {
+        None => bad(Rule::FieldSyntax, text.len()),
+        Some(0) => bad(Rule::FieldNameSyntax, 0),
+        Some(i) => {
+            let space = matches!(text[i], b' ' | b'\t') && semantics::trim(&text[i..]).first() == Some(&b':');
+            bad(if space { Rule::FieldNameSpace } else { Rule::FieldNameSyntax }, i)
         }
-        let bad = |rule, i: usize| Violation::over(rule, (at + i) as u64, limits);
-        match text.iter().position(|&b| !is_token_byte(b)) {
-            None => return bad(Rule::FieldSyntax, text.len()),
-            Some(0) => return bad(Rule::FieldNameSyntax, 0),
-            Some(i) if text[i] == b':' => {}
-            Some(i) => {
-                let space = matches!(text[i], b' ' | b'\t') && semantics::trim(&text[i..]).first() == Some(&b':');
-                return bad(if space { Rule::FieldNameSpace } else { Rule::FieldNameSyntax }, i);
-            }
-        }
-        at += line.len();
     }
-    Violation::new(Rule::FieldSyntax, first as u64)
 }
 
-/// The fields that the machine itself needs, gathered in one pass.
-struct Reading<'h> {
+/// The fields that the machine itself needs, gathered in one pass: the scanner's own where the head is here at once.
+pub(crate) struct Reading<'h> {
     head: &'h [u8],
     limits: &'h Limits,
-    version: Version,
+    /// The first rule that was broken. What the scanner finds wrong further on goes before it, so that the answer does not depend on
+    /// how the head came.
+    broken: Option<Violation>,
     facts: Facts,
     host: Option<Span>,
     length: Option<Span>,
@@ -190,11 +168,12 @@ struct Reading<'h> {
 }
 
 impl<'h> Reading<'h> {
-    fn new(head: &'h [u8], version: Version, limits: &'h Limits) -> Self {
+    /// `head` begins with one.
+    pub(crate) fn new(head: &'h [u8], limits: &'h Limits) -> Self {
         Reading {
             head,
             limits,
-            version,
+            broken: None,
             facts: Facts::default(),
             host: None,
             length: None,
@@ -205,6 +184,20 @@ impl<'h> Reading<'h> {
             wants_upgrade: false,
             expect: false,
         }
+    }
+
+    /// The next line, without its CRLF.
+    #[inline]
+    pub(crate) fn line(&mut self, start: usize, end: usize) {
+        if self.broken.is_some() {
+            return;
+        }
+        let head = self.head;
+        let read = match split(head.get(start..end).unwrap_or_default()) {
+            Some((name, value)) => self.field(name, value),
+            None => Err(blame(head, start, self.limits)),
+        };
+        self.broken = read.err();
     }
 
     fn bad(&self, rule: Rule, part: &[u8]) -> Violation {
@@ -290,15 +283,20 @@ impl<'h> Reading<'h> {
         Ok(())
     }
 
-    /// What only the whole head can tell.
-    fn finish(mut self, method: &[u8], spans: &mut HeadSpans) -> Result<Facts, Violation> {
-        self.framing()?;
-        let (is_head, is_connect) = (method == b"HEAD", method == b"CONNECT");
+    /// What only the whole head, of `len` bytes, can tell.
+    pub(crate) fn finish(mut self, line: RequestLine, len: usize) -> Result<(HeadSpans, Facts), Violation> {
+        if let Some(violation) = self.broken {
+            return Err(violation);
+        }
+        let RequestLine { method, target, version, len: first } = line;
+        let old = version == Version::Http10;
+        self.framing(old)?;
+        let method_text = method.of(self.head);
+        let (is_head, is_connect) = (method_text == b"HEAD", method_text == b"CONNECT");
         let has_body = self.facts.chunked || self.facts.content_length.is_some_and(|n| n > 0);
         if is_connect && (self.facts.chunked || self.facts.content_length.is_some()) {
-            return Err(self.bad(Rule::ConnectWithBody, method));
+            return Err(self.bad(Rule::ConnectWithBody, method_text));
         }
-        let old = self.version == Version::Http10;
         let upgrade = self.upgrade.is_some() && self.wants_upgrade && !old;
         if let Some(at) = self.upgrade
             && upgrade
@@ -306,23 +304,29 @@ impl<'h> Reading<'h> {
         {
             return Err(Violation::new(Rule::UpgradeWithBody, u64::from(at.start)));
         }
-        if upgrade {
-            spans.protocol = self.upgrade.unwrap_or_default();
-        }
-        self.target(method, spans)?;
+        let authority = self.target(method_text, target)?;
         if self.host.is_none() && !old {
-            return Err(Violation::new(Rule::HostMissing, u64::from(spans.fields.start)));
+            return Err(Violation::new(Rule::HostMissing, u64::from(first)));
         }
         let persistent = !self.close && (!old || self.keep_alive);
         // RFC 9110 §10.1.1: an HTTP/1.0 client's expectation, or one without a body, is ignored.
         let expects_continue = self.expect && !old && has_body;
-        Ok(Facts { persistent, expects_continue, upgrade, is_head, is_connect, ..self.facts })
+        let spans = HeadSpans {
+            method,
+            target,
+            fields: Span::new(first as usize, len - 2),
+            authority: authority.or(self.host).unwrap_or_default(),
+            protocol: self.upgrade.filter(|_| upgrade).unwrap_or_default(),
+            version,
+            len: len as u32,
+        };
+        Ok((spans, Facts { persistent, expects_continue, upgrade, is_head, is_connect, ..self.facts }))
     }
 
     /// RFC 9112 §6.3, without its repairs.
-    fn framing(&mut self) -> Result<(), Violation> {
+    fn framing(&mut self, old: bool) -> Result<(), Violation> {
         let Some(transfer) = self.transfer else { return Ok(()) };
-        if self.version == Version::Http10 {
+        if old {
             return Err(Violation::new(Rule::TransferCodingOldVersion, u64::from(transfer.start)));
         }
         if let Some(length) = self.length {
@@ -333,31 +337,30 @@ impl<'h> Reading<'h> {
         Ok(())
     }
 
-    /// The form of the target against the method, and its authority against Host (RFC 9112 §3.2).
-    fn target(&self, method: &[u8], spans: &mut HeadSpans) -> Result<(), Violation> {
-        let target = spans.target.of(self.head);
-        let form = Violation::new(Rule::TargetForm, u64::from(spans.target.start));
+    /// The form of the target against the method, and its authority, if it has one, against Host (RFC 9112 §3.2).
+    fn target(&self, method: &[u8], span: Span) -> Result<Option<Span>, Violation> {
+        let target = span.of(self.head);
+        let form = Violation::new(Rule::TargetForm, u64::from(span.start));
         let authority = match target {
             _ if method == b"CONNECT" => {
                 // authority-form, with a port (RFC 9112 §3.2.3).
                 match semantics::host(target) {
-                    Some((host, port)) if !host.is_empty() && !port.is_empty() => Some((spans.target, &b"443"[..])),
+                    Some((host, port)) if !host.is_empty() && !port.is_empty() => Some((span, &b"443"[..])),
                     _ => return Err(form),
                 }
             }
             [b'/', ..] => None,
             b"*" if method == b"OPTIONS" => None,
-            _ => Some(absolute(target, spans.target.start).ok_or(form)?),
+            _ => Some(absolute(target, span.start).ok_or(form)?),
         };
-        let Some((span, port)) = authority else { return Ok(()) };
+        let Some((span, port)) = authority else { return Ok(None) };
         // RFC 9112 §3.2.2 lets the target win; refusing a disagreement lets nobody be fooled.
         if let Some(host) = self.host
             && !semantics::same_authority(host.of(self.head), span.of(self.head), port)
         {
             return Err(Violation::new(Rule::HostDisagrees, u64::from(host.start)));
         }
-        spans.authority = span;
-        Ok(())
+        Ok(Some(span))
     }
 }
 
@@ -386,7 +389,7 @@ mod tests {
         let head = b"POST http://a/x?y HTTP/1.1\r\nHost:  a \r\nContent-Length: 5\r\n\r\n";
         let mut scanner = Scanner::head(&Limits::DEFAULT);
         assert_eq!(scanner.scan(head, &Limits::DEFAULT), Ok(Scan::End(head.len() as u32)));
-        let (spans, facts) = parse(head, &Limits::DEFAULT).expect("a good head");
+        let (spans, facts) = parse(head, scanner.request_line(head), &Limits::DEFAULT).expect("a good head");
         assert_eq!(spans.method.of(head), b"POST");
         assert_eq!(spans.target.of(head), b"http://a/x?y");
         assert_eq!(spans.authority.of(head), b"a");

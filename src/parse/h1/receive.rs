@@ -8,7 +8,7 @@
 //! ```
 
 use super::chunk::{Chunks, Piece};
-use super::head::{self, Facts, HeadSpans};
+use super::head::{self, Facts, HeadSpans, Reading};
 use super::scan::{Budget, Scan, Scanner};
 use crate::base::{Limit, Limits, Rule, Span, Violation};
 use crate::parse::semantics::is_token_byte;
@@ -210,16 +210,27 @@ impl Receiver {
         }
     }
 
+    /// A head that is here at once is looked at once; of one that comes in parts, the lines are read when all of it is here.
     fn head(&mut self, plain: &[u8], limits: &Limits, mut scanner: Scanner) -> Result<Item, Violation> {
         let before = scanner.scanned();
-        let found = scanner.scan(plain, limits);
+        let mut reading = (before == 0).then(|| Reading::new(plain, limits));
+        let found = match &mut reading {
+            Some(reading) => scanner.scan_lines(plain, limits, |start, end| reading.line(start, end)),
+            None => scanner.scan(plain, limits),
+        };
         self.visited += u64::from(scanner.scanned().saturating_sub(before));
         let Scan::End(len) = found? else {
             self.phase = Phase::Head(scanner);
             return Ok(Item::Need { want: 1 });
         };
-        self.visited += u64::from(len);
-        let (spans, facts) = head::parse(plain.get(..len as usize).unwrap_or_default(), limits)?;
+        let line = scanner.request_line(plain);
+        let (spans, facts) = match reading {
+            Some(reading) => reading.finish(line, len as usize)?,
+            None => {
+                self.visited += u64::from(len);
+                head::parse(plain.get(..len as usize).unwrap_or_default(), line, limits)?
+            }
+        };
         self.facts = facts;
         self.phase = match facts.content_length {
             _ if facts.chunked => Phase::Chunk(Chunks::new()),

@@ -4,8 +4,8 @@
 //! prove; it resumes where it stopped.
 
 use super::super::semantics::{is_target_byte, is_token_byte, target_run, token_run, visible_run};
-use super::head::Facts;
-use crate::base::{Limit, Limits, Rule, Violation};
+use super::head::{Facts, Version};
+use crate::base::{Limit, Limits, Rule, Span, Violation};
 
 /// What each field line weighs beyond its bytes: 96, less the `": "` that stands between name and value.
 const LINE_WEIGHT: u64 = 94;
@@ -57,6 +57,19 @@ impl Budget {
     }
 }
 
+/// A request line that is in order.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct RequestLine {
+    pub(crate) method: Span,
+    pub(crate) target: Span,
+    pub(crate) version: Version,
+    /// All of it, its CRLF included.
+    pub(crate) len: u32,
+}
+
+/// `HTTP/1.1`
+const VERSION_LEN: u32 = 8;
+
 /// What the scanner found.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Scan {
@@ -85,16 +98,42 @@ impl Scanner {
         self.at
     }
 
+    /// How the request line is cut, once the scan has come to the end of the head.
+    pub(crate) fn request_line(&self, bytes: &[u8]) -> RequestLine {
+        let [first, second] = self.spaces;
+        let version = match bytes.get(second as usize + VERSION_LEN as usize) {
+            Some(b'0') => Version::Http10,
+            _ => Version::Http11,
+        };
+        RequestLine {
+            method: Span { start: 0, end: first },
+            target: Span { start: first + 1, end: second },
+            version,
+            len: second + 1 + VERSION_LEN + 2,
+        }
+    }
+
     /// Goes on over `bytes`, which begin where the section begins and only ever grow. Offsets in violations count from there.
     pub(crate) fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scan, Violation> {
-        if !self.in_fields && !self.request_line(bytes, limits)? {
+        self.scan_lines(bytes, limits, |_, _| {})
+    }
+
+    /// The same; where each field line that is complete begins, and where its CRLF does, is told on the way.
+    #[inline]
+    pub(crate) fn scan_lines(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+        line: impl FnMut(usize, usize),
+    ) -> Result<Scan, Violation> {
+        if !self.in_fields && !self.scan_request_line(bytes, limits)? {
             return Ok(Scan::More);
         }
-        self.fields(bytes, limits)
+        self.fields(bytes, limits, line)
     }
 
     /// The request line: method, SP, target, SP, version, CRLF (RFC 9112 §3). True once it is complete.
-    fn request_line(&mut self, bytes: &[u8], limits: &Limits) -> Result<bool, Violation> {
+    fn scan_request_line(&mut self, bytes: &[u8], limits: &Limits) -> Result<bool, Violation> {
         let max = limits.get(Limit::RequestLineBytes).min(u64::from(u32::MAX)) as u32;
         let method_max = limits.get(Limit::MethodBytes) as u32;
         let bad = |rule, at: u32| Err(Violation::over(rule, u64::from(at), limits));
@@ -153,7 +192,8 @@ impl Scanner {
     }
 
     /// Field lines up to the empty one (RFC 9112 §5).
-    fn fields(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scan, Violation> {
+    #[inline]
+    fn fields(&mut self, bytes: &[u8], limits: &Limits, mut tell: impl FnMut(usize, usize)) -> Result<Scan, Violation> {
         let bad = |rule, at: usize| Err(Violation::over(rule, at as u64, limits));
         loop {
             let (at, line) = (self.at as usize, self.line as usize);
@@ -183,6 +223,7 @@ impl Scanner {
                     Some(b'\n') => {
                         self.weight = self.weight.saturating_add((hit - line) as u32 + LINE_WEIGHT as u32);
                         self.lines += 1;
+                        tell(line, hit);
                         self.at = hit as u32 + 2;
                         self.line = self.at;
                     }
@@ -240,6 +281,18 @@ fn find_control(bytes: &[u8]) -> usize {
     at + rest.iter().position(|&b| b < 0x20 || b == 0x7f).unwrap_or(rest.len())
 }
 
+/// Where the line ends in which `bytes` begin, if it holds no control bytes but tabs.
+pub(crate) fn find_line_end(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        at += find_control(bytes.get(at..).unwrap_or_default());
+        match bytes.get(at) {
+            Some(b'\t') => at += 1,
+            _ => return at,
+        }
+    }
+}
+
 /// The high bits of those of eight bytes that are control bytes: exact up to the first of them, which is all that is asked,
 /// for borrows only run upwards.
 #[inline]
@@ -256,7 +309,7 @@ mod tests {
 
     #[test]
     fn control_bytes_are_found_where_a_plain_loop_finds_them() {
-        for len in 0..24 {
+        for len in 0..80 {
             for at in 0..len {
                 for b in 0..=255u8 {
                     for fill in [b'a', 0x80, 0xff, b' ', 0x7e] {
