@@ -34,10 +34,10 @@ fi
 work=$root/fuzz/target
 cargo +nightly fuzz build --target-dir "$work"
 
-failed=()
-for target in "$@"; do
+# Runs one target; its log and its line of the report go to files of its own.
+run() {
+  local target=$1 log=$work/$1.log done_line cover
   mkdir -p "fuzz/corpus/$target" "fuzz/seeds/$target"
-  log=$work/$target.log
   # New inputs go to the first folder only. An input that takes ten seconds is a finding too: work is to be linear.
   if cargo +nightly fuzz run --target-dir "$work" "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
     -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=4096 -timeout=10 >"$log" 2>&1; then
@@ -48,7 +48,23 @@ for target in "$@"; do
     printf 'fuzz: %s: FOUND SOMETHING; from its log:\n' "$target"
     # From the finding on, without the thousands of lines of progress before it; or the end, when it died otherwise.
     sed -nE '/panicked at|^==[0-9]+==.*ERROR|^ALARM/,$p' "$log" | grep . || tail -n 40 "$log"
-    failed+=("$target")
+    return 1
   fi
+}
+
+# Two at a time, for two cores.
+failed=()
+while [ $# -gt 0 ]; do
+  pair=("${@:1:2}")
+  shift ${#pair[@]}
+  pids=()
+  for target in "${pair[@]}"; do
+    run "$target" >"$work/$target.report" &
+    pids+=($!)
+  done
+  for i in "${!pair[@]}"; do
+    wait "${pids[$i]}" || failed+=("${pair[$i]}")
+    cat "$work/${pair[$i]}.report"
+  done
 done
 [ ${#failed[@]} -eq 0 ] || { printf 'fuzz: failed: %s\n' "${failed[*]}" >&2; exit 1; }
