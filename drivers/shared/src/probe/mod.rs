@@ -289,6 +289,13 @@ impl Probe {
         }
     }
 
+    /// The same of a call that is no connection's own: what it moved, and how often, is counted with the connections.
+    pub(crate) fn spent(&self, stage: Stage, nanos: u64) {
+        if let Some(shard) = self.shard() {
+            shard.stage(stage, nanos, 0, 0);
+        }
+    }
+
     pub(crate) fn fault(&self, violation: &Violation) {
         if let Some(count) = self.faults.get(violation.rule as usize) {
             add(count, 1);

@@ -54,7 +54,7 @@ pub(crate) const STAGES: usize = 8;
 /// What a stage did, and what waits for it.
 #[derive(Copy, Clone, Default, PartialEq, Eq, Debug)]
 pub struct StageCounts {
-    /// Time of threads that it took.
+    /// Time of threads that it took. Waiting for a peer is in none.
     pub time: Duration,
     /// Bytes that went through it.
     pub bytes: u64,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vestibule::{Event, Id, StageStats, Version};
 
 /// When something of a connection began. Nothing without a probe.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, Default)]
 #[must_use]
 pub struct Lap(Option<u64>);
 
