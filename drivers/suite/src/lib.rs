@@ -80,7 +80,8 @@ macro_rules! suite {
             secure: requests_over_tls_and_sessions_that_are_resumed, without_a_choice_the_port_decides,
                 two_megabytes_each_way_over_tls, alpn_chooses_the_version, a_handshake_may_come_byte_by_byte,
                 plain_http_on_the_tls_port_gets_an_alert, a_client_hello_on_the_plain_port_gets_400,
-                half_a_handshake_is_no_burden;
+                half_a_handshake_is_no_burden, tls_1_2_serves_both_versions_and_resumes,
+                a_handshake_of_tls_1_2_may_come_byte_by_byte;
             ends: a_shutdown_ends_the_idle_and_answers_what_is_in_flight, a_shutdown_cuts_off_what_outlasts_its_grace,
                 a_shutdown_of_an_idle_server_is_quick, beyond_the_cap_connections_wait_in_the_kernel,
                 everybody_has_a_turn_below_a_small_cap,
