@@ -12,7 +12,7 @@ pub struct Stage {
     pub count: u64,
 }
 
-/// What the stages of a connection have done so far, each without the others. What a handler does between two events is in none of them; what the
+/// What the stages of a connection have done so far, each without the others, and what came of it. What a handler does between two events is in none of them; what the
 /// machine does inside its calls is, where it codes a response.
 #[derive(Copy, Clone, Default, PartialEq, Eq, Debug)]
 pub struct StageStats {
@@ -22,6 +22,9 @@ pub struct StageStats {
     pub parse: Stage,
     /// Content codings: bytes of the content without them. Bodies that are gathered: their bytes.
     pub decode: Stage,
+    /// Heads of responses that were written, by the class of their status, 1xx first: interim ones, and those that the machine gives by
+    /// itself, with all others.
+    pub responses: [u64; 5],
 }
 
 /// Stages with their clock.
@@ -70,6 +73,14 @@ pub(crate) fn stop(kept: &mut Kept, stage: fn(&mut StageStats) -> &mut Stage, si
     if let Some(stages) = kept {
         let ticks = (stages.clock)().saturating_sub(since);
         stage(&mut stages.stats).add(Stage { ticks, bytes, count });
+    }
+}
+
+/// So many responses were written. Nothing is taken without a clock.
+pub(crate) fn said(kept: &mut Kept, take: impl FnOnce() -> [u32; 5]) {
+    if let Some(stages) = kept {
+        let sums = stages.stats.responses.iter_mut();
+        sums.zip(take()).for_each(|(sum, n)| *sum = sum.saturating_add(u64::from(n)));
     }
 }
 

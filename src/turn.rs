@@ -87,6 +87,9 @@ impl<'t> Turn<'t> {
             core.h2_resume();
         }
         outbox.make_room();
+        if core.stages.is_some() {
+            outbox.take_said(); // of whoever had it before
+        }
         #[cfg(feature = "tls")]
         outbox.sealing(core.tls.as_ref().map(sealing));
         Ok(Turn { config, core, inbox, outbox, units: config.limits().get(Limit::TurnUnits), pause: None })
@@ -469,6 +472,7 @@ impl Drop for Turn<'_> {
         {
             self.core.no_room = self.pause == Some(Pause::Room);
         }
+        stages::said(&mut self.core.stages, || self.outbox.take_said());
         self.core.pace.tock(self.outbox.unsent(), self.config.limits());
         self.core.stats.moved_bytes = self.inbox.moved();
         self.core.stamp = self.core.stamp.wrapping_add(1).max(1);

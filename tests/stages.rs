@@ -88,6 +88,7 @@ fn handle(event: Event<'_>) {
             let taken = body.reply.respond(200, &[("content-type", "text/plain")], Content::Whole(body.bytes));
             assert_eq!(taken, Ok(body.bytes.len()));
         }
+        Event::Fault(_) => {}
         event => panic!("{event:?}"),
     }
 }
@@ -185,6 +186,54 @@ fn http_2_is_measured_alike() {
     let stages = server.stages();
     assert_eq!(server.events, 2);
     assert_eq!((stages.decode.bytes, stages.parse.bytes), (body.len() as u64, bytes.len() as u64));
+}
+
+/// GET with `:authority a` on this stream.
+fn get2(stream: u8) -> Vec<u8> {
+    [&[0, 0, 6, 1, 5, 0, 0, 0, stream][..], b"\x82\x86\x84\x41\x01a"].concat()
+}
+
+#[test]
+fn every_head_of_a_response_is_counted_by_its_class_in_both_versions() {
+    let upload = "POST /100 HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let mut server = Server::new(plain());
+    let sent = server.take(upload.as_bytes());
+    assert_eq!(sent, b"HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(server.stages().responses, [1, 0, 0, 0, 0], "the machine's own");
+    server.take(b"helloGET / HTTP/1.1\r\nhost: a\r\n\r\nHEAD / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\n\n");
+    assert_eq!(server.stages().responses, [1, 3, 0, 1, 0], "two bodies, a HEAD, and a fault");
+
+    let mut server = Server::new(plain());
+    server.take(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    assert_eq!(server.stages().responses, [0; 5], "settings are no response");
+    server.take(&[get2(1), get2(3)].concat());
+    assert_eq!(server.stages().responses, [0, 2, 0, 0, 0]);
+}
+
+/// Whatever a handler says, in a turn of its own: what it says wrong is not counted, and content is not.
+#[test]
+fn a_response_is_counted_once_and_a_mistake_is_none() {
+    let mut server = Server::new(plain());
+    server.inbox.fill(b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n");
+    let mut turn = server.connection.turn(Instant::ZERO, &mut server.inbox, &mut server.outbox).unwrap();
+    let Some(Event::Request(mut request)) = turn.next() else { panic!("no request") };
+    let reply = &mut request.reply;
+    assert!(reply.respond(600, &[], Content::Streamed).is_err());
+    assert!(reply.respond(200, &[("a b", "")], Content::Streamed).is_err());
+    reply.inform(103, &[]).unwrap();
+    reply.respond(503, &[], Content::Streamed).unwrap();
+    assert!(reply.respond(200, &[], Content::Streamed).is_err() && reply.upgrade("x", &[]).is_err());
+    reply.write(b"by and by").unwrap();
+    reply.trailers(&[("x", "y")]).unwrap();
+    let _ = turn.finish();
+    assert_eq!(server.stages().responses, [1, 0, 0, 0, 1]);
+    // An outbox that another connection has written to brings nothing of that along.
+    let mut old = Server::new(Config::new(Limits::DEFAULT));
+    old.take(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut next = Server::new(plain());
+    next.outbox = old.outbox;
+    next.take(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(next.stages().responses, [0, 1, 0, 0, 0]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! In: what a handler answers on one of many streams. Out: toy frames in that stream's outbox, whose transport has the windows.
 
-use crate::base::{FieldFault, Limit, Limits, Misuse};
+use crate::base::{FieldFault, Limit, Limits, Misuse, Sink};
 use crate::parse::semantics::{check_field, may_be_trailer};
 use crate::parse::{Content, Exchange};
 use crate::read::OutboxMut;
@@ -102,6 +102,9 @@ impl Stream {
         }
         header(out, HEADERS, block.len(), ends);
         out.append(block.as_bytes());
+        if status > 0 {
+            out.said(status); // 0: trailers
+        }
         Ok(())
     }
 

@@ -17,6 +17,9 @@ pub(crate) struct Sealing {
     pub(crate) fragment: u32,
 }
 
+/// 1xx to 5xx.
+const CLASSES: usize = 5;
+
 #[derive(Copy, Clone, Default, Debug)]
 pub(crate) struct OutboxAt {
     head: u32,
@@ -25,6 +28,8 @@ pub(crate) struct OutboxAt {
     fin: bool,
     sealing: Option<Sealing>,
     sent: u64,
+    /// Heads of responses by the class of their status, since somebody took the sums.
+    said: [u32; CLASSES],
 }
 
 /// Where bytes to send wait: any storage that is bytes.
@@ -46,7 +51,8 @@ pub struct Outbox<T> {
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Outbox<T> {
     /// An empty outbox over `store`, of which at most 4 GiB are used.
     pub const fn new(store: T) -> Outbox<T> {
-        let at = OutboxAt { head: 0, sealed: 0, tail: 0, fin: false, sealing: None, sent: 0 };
+        let (sealing, said) = (None, [0; CLASSES]);
+        let at = OutboxAt { head: 0, sealed: 0, tail: 0, fin: false, sealing, sent: 0, said };
         Outbox { store, at }
     }
 
@@ -155,6 +161,11 @@ impl OutboxMut<'_> {
 
     pub(crate) fn sent(&self) -> u64 {
         self.at.sent
+    }
+
+    /// How many heads of responses were written since this was last asked, 1xx first.
+    pub(crate) fn take_said(&mut self) -> [u32; CLASSES] {
+        core::mem::take(&mut self.at.said)
     }
 
     #[cfg(any(test, feature = "tls"))]
@@ -328,6 +339,14 @@ impl Sink for OutboxMut<'_> {
 
     fn put_last(&mut self, parts: &[&[u8]]) -> bool {
         self.reborrow(0).put(parts)
+    }
+
+    #[inline]
+    fn said(&mut self, status: u16) {
+        // An addition costs less than to ask whether anybody wants to know.
+        if let Some(sum) = self.at.said.get_mut(usize::from(status / 100).wrapping_sub(1)) {
+            *sum = sum.wrapping_add(1);
+        }
     }
 }
 

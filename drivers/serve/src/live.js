@@ -62,6 +62,10 @@ function show(probe) {
     refused: short(probe.requests.refused),
   };
   for (const key in totals) find(`#totals [data-key=${key}]`).textContent = totals[key];
+  for (const one of probe.responses) {
+    find(`#responses [data-class="${one.class}"]`).textContent = short(one.per_second);
+    find(`#responses [data-total="${one.class}"]`).textContent = short(one.total);
+  }
   for (const stage of probe.stages) {
     const row = find(`tr[data-stage=${stage.name}]`);
     if (!row) continue;

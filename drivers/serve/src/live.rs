@@ -45,6 +45,7 @@ pub(crate) fn live(page: &mut String, probe: Option<&Value>, about: &str) {
         };
     }
     page.push_str("</p>\n");
+    responses(page, probe);
     stages(page, probe);
     page.push_str("<div class=\"pair\">\n");
     crews(page, "threads", "Threads", probe);
@@ -55,6 +56,20 @@ pub(crate) fn live(page: &mut String, probe: Option<&Value>, about: &str) {
         ". What is shown is of the time since somebody last looked: about a second on a page that is alive<span id=\"alive\"></span>. \
          The same for Prometheus: <a href=\"/metrics\">/metrics</a>; as JSON: <a href=\"/probe.json\">/probe.json</a>.</p>\n",
     );
+}
+
+/// What was answered, by the class of its status: now, and since the server was bound, since an error is seldom.
+fn responses(page: &mut String, probe: &Value) {
+    page.push_str("<p id=\"responses\">Responses:");
+    for one in probe["responses"].as_array().map_or(&[][..], Vec::as_slice) {
+        let class = text(one, "/class");
+        let [now, all] = ["per_second", "total"].map(|key| short(one[key].as_f64().unwrap_or(0.0)));
+        let _ = write!(
+            page,
+            " <span>{class} <b data-class=\"{class}\">{now}</b>/s of <b data-total=\"{class}\">{all}</b></span>"
+        );
+    }
+    page.push_str("</p>\n");
 }
 
 fn stages(page: &mut String, probe: &Value) {
@@ -142,6 +157,7 @@ mod tests {
             "bottleneck": {"what": "worker <0>", "stage": "process", "why": "it is & stays busy"},
             "requests": {"per_second": 12_345, "p50": 0.000016384, "p99": null, "refused": 0},
             "connections": {"open": 3},
+            "responses": [{"class": "2xx", "total": 1_234_567, "per_second": 12_345}, {"class": "5xx", "total": 1, "per_second": 0}],
             "stages": [{"name": "process", "share": 0.618, "bytes_per_second": 2_500_000, "per_second": 0.5, "queue": 7, "queue_most": 9}],
             "threads": [{"name": "worker 0", "busy": 0.98}],
             "pools": [{"name": "process", "busy": 1.0, "queue": 7, "queue_most": 9, "refused": 1}],
@@ -152,6 +168,8 @@ mod tests {
             "Bottleneck: <b data-key=\"what\">worker &lt;0&gt;</b>",
             "it is &amp; stays busy",
             "<b data-key=\"requests\">12.3k</b> requests/s",
+            "Responses: <span>2xx <b data-class=\"2xx\">12.3k</b>/s of <b data-total=\"2xx\">1.2M</b></span> \
+             <span>5xx <b data-class=\"5xx\">0</b>/s of <b data-total=\"5xx\">1</b></span></p>",
             "half of them within <b data-key=\"p50\">16 µs</b>",
             "99 % within <b data-key=\"p99\">-</b>",
             "<tr data-stage=\"process\" class=\"hot\"><td>process<td class=\"share\"><meter max=\"1\" value=\"0.618\"></meter> <span>62 %</span>\

@@ -221,7 +221,7 @@ td { font-family: ui-monospace, monospace; }
 .verdict { border-left: 4px solid var(--mark); background: var(--soft); padding: .6rem 1rem; }
 .hot td { background: #e67e2233; }
 .hot td:first-child { font-weight: bold; }
-#totals span { margin-right: 1.2rem; white-space: nowrap; }
+#totals span, #responses span { margin-right: 1.2rem; white-space: nowrap; }
 .share { min-width: 9.5rem; }
 .share meter { width: 5rem; vertical-align: middle; }
 .does { font-family: inherit; white-space: normal; min-width: 12rem; }

@@ -795,7 +795,16 @@ fn prometheus_and_the_page_are_told_the_same() {
         let (name, value) = line.rsplit_once(' ').unwrap();
         assert!(name.starts_with("vestibule_") && value.parse::<f64>().is_ok(), "{line}");
     }
+    // The answer to who asks is counted a moment after it was made, and perhaps a moment after it has come.
+    let begun = Instant::now();
+    while !server.get("/metrics").contains("\nvestibule_responses_total{class=\"4xx\"} 1\n") {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", server.get("/metrics"));
+    }
     let page = server.get("/");
+    assert!(
+        page.contains("4xx <b data-class=\"4xx\">") && page.contains("/s of <b data-total=\"4xx\">1</b>"),
+        "{page}"
+    );
     assert!(page.contains("<tr data-stage=\"accept\"") && page.contains("Bottleneck: <b"), "{page}");
     assert!(page.contains("driver std, topology workers"), "{page}");
     assert!(page.contains("script-src 'self'; connect-src 'self'") && page.contains("<script src=\"/live.js\" defer>"));
@@ -830,12 +839,17 @@ fn every_driver_answers_with_the_same_page_or_says_why_it_cannot() {
         }
         let probe = server.get("/probe.json");
         let told: Value = serde_json::from_str(probe.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let good = &told["responses"][1];
+        assert!(good["class"] == "2xx" && good["total"].as_f64().unwrap() >= 1.0, "{driver}: {told}");
         let stage = |name: &str, key: &str| {
             let stages = told["stages"].as_array().unwrap();
             stages.iter().find(|stage| stage["name"] == name).unwrap()[key].as_f64().unwrap()
         };
         for name in ["accept", "read", "parse", "process", "write"] {
             assert!(stage(name, "count") >= 2.0, "{driver} {name}: {told}");
+        }
+        for name in ["read", "write"] {
+            assert!(stage(name, "seconds") > 0.0, "{driver} {name}: {told}");
         }
         assert!(stage("decrypt", "bytes") > 0.0 || !there_is("curl"), "{driver}: {told}");
         assert_eq!(told["threads"][0]["name"], "worker 0", "{driver}");

@@ -14,7 +14,7 @@ use crate::listen::{Address, ListenError, Sockets};
 use crate::mailbox::{Mail, Mailbox};
 use crate::pools::Pools;
 use crate::port::{Arrival, Listener, Port};
-use crate::probe::{AcceptQueue, Clock, Probe, Role};
+use crate::probe::{AcceptQueue, Clock, Probe, Role, Stage};
 use crate::rehearsal::Rehearsal;
 use crate::service::Factory;
 use crate::shared::{Counts, Shared};
@@ -133,6 +133,14 @@ impl Worker {
     /// Its loop is back. `ready` says how many sockets, letters or completions it found, and is asked only if there is a probe.
     pub fn works(&self, ready: impl FnOnce() -> usize) {
         self.clock.works(ready);
+    }
+
+    /// A call of its loop that serves many connections at once took so many nanoseconds of this stage. For loops that cannot time each
+    /// connection's part by itself ([`Lane::lap`](crate::Lane::lap)). Nothing without a probe.
+    pub fn spent(&self, stage: Stage, nanos: u64) {
+        if let Some(probe) = self.shared.probe() {
+            probe.spent(stage, nanos);
+        }
     }
 
     /// What [`Worker::waits`] and [`Worker::works`] tell, for loops that are not the worker's own.

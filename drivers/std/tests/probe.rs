@@ -99,6 +99,8 @@ fn every_topology_counts_the_same_requests() {
         assert_eq!(read.bytes, (3 * (GET.len() + POST.len()) + 16) as u64, "{topology}");
         assert_eq!((snapshot.reads.sum, snapshot.reads.count()), (read.bytes, read.count));
         assert!(write.bytes > 6 * 80 && write.count >= 7, "{topology}: {write:?}");
+        assert!(!read.time.is_zero() && !write.time.is_zero(), "{topology}: {read:?} {write:?}");
+        assert_eq!(snapshot.responses, [0, 6, 0, 1, 0], "{topology}");
         let parse = snapshot.stage(Stage::Parse);
         assert!(
             !parse.time.is_zero() && parse.count >= 7 && parse.bytes >= (3 * (GET.len() + POST.len())) as u64,

@@ -20,6 +20,7 @@ pub mod h2;
 pub mod http1;
 pub mod http2;
 pub mod pools;
+pub mod probe;
 pub mod secure;
 pub mod server;
 pub mod service;
@@ -50,7 +51,7 @@ macro_rules! suite {
         $crate::cases! {
             ($driver, |builder| builder)
             topologies: single, workers, workers_that_listen_for_themselves, acceptor_round_robin, acceptor_least_loaded, stages,
-                threads;
+                threads, each_times_its_stages_and_counts_its_answers;
             tools: curl_in_each_version_plain_and_over_tls, openssl_with_its_own_choices, python_keeps_its_connections,
                 the_client_of_the_h2_crate;
         }
@@ -80,7 +81,10 @@ macro_rules! suite {
             secure: requests_over_tls_and_sessions_that_are_resumed, without_a_choice_the_port_decides,
                 two_megabytes_each_way_over_tls, alpn_chooses_the_version, a_handshake_may_come_byte_by_byte,
                 plain_http_on_the_tls_port_gets_an_alert, a_client_hello_on_the_plain_port_gets_400,
-                half_a_handshake_is_no_burden;
+                half_a_handshake_is_no_burden, tls_1_2_serves_both_versions_and_resumes,
+                a_handshake_of_tls_1_2_may_come_byte_by_byte;
+            probe: answers_are_counted_by_class_in_both_versions, reading_and_writing_take_time_and_waiting_takes_none,
+                without_a_probe_there_is_none;
             ends: a_shutdown_ends_the_idle_and_answers_what_is_in_flight, a_shutdown_cuts_off_what_outlasts_its_grace,
                 a_shutdown_of_an_idle_server_is_quick, beyond_the_cap_connections_wait_in_the_kernel,
                 everybody_has_a_turn_below_a_small_cap,
@@ -129,6 +133,7 @@ mod tests {
             include_str!("ends.rs"),
             include_str!("doors.rs"),
             include_str!("pools.rs"),
+            include_str!("probe.rs"),
             include_str!("tools.rs"),
             include_str!("topologies.rs"),
         ] {

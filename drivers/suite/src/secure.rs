@@ -5,8 +5,9 @@ use crate::h2;
 use crate::server::Layout;
 use crate::service::pattern;
 use crate::site::{Site, Stream};
-use rustls::{ClientConnection, HandshakeKind};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion};
 use std::io::{Read, Write};
+use std::sync::Arc;
 use vestibule_driver::Driver;
 
 pub fn requests_over_tls_and_sessions_that_are_resumed<D: Driver>(layout: Layout<D>) {
@@ -79,12 +80,66 @@ pub fn alpn_chooses_the_version<D: Driver>(layout: Layout<D>) {
     assert_eq!(site.server.wait_for_incidents(1).len(), 1);
 }
 
+/// RFC 5246, with what RFC 7627 and RFC 5077 add: the same service, in both versions of HTTP, and a session that is resumed.
+pub fn tls_1_2_serves_both_versions_and_resumes<D: Driver>(layout: Layout<D>) {
+    let site = Site::new(layout);
+    let body = pattern(200_000);
+    let config = Arc::new(site.old_client());
+    for round in 0..3 {
+        let mut client = Client::new(site.stream(config.clone()));
+        let told = if round == 0 { "TLSv1.2 full" } else { "TLSv1.2 resumed" };
+        assert_eq!(client.get("/tls").text(), told);
+        assert!(client.ask(post("/echo", &body)).content == body);
+        assert!(client.get("/bytes/300000").content == pattern(300_000));
+        assert_eq!(client.stream.conn.protocol_version(), Some(ProtocolVersion::TLSv1_2));
+        let kind = if round == 0 { HandshakeKind::Full } else { HandshakeKind::Resumed };
+        assert_eq!(client.stream.conn.handshake_kind(), Some(kind), "round {round}");
+        close(&mut client.stream);
+    }
+    let mut config = site.old_client();
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
+    let config = Arc::new(config);
+    for round in 0..2 {
+        let mut client = h2::Client::new(site.stream(config.clone()));
+        let told: &[u8] = if round == 0 { b"TLSv1.2 full" } else { b"TLSv1.2 resumed" };
+        assert_eq!(client.get("/tls").content, told);
+        assert_eq!(client.stream.conn.alpn_protocol(), Some(&b"h2"[..]));
+        let all: Vec<_> = (0..50).map(|n| client.request("GET", &format!("/{n}"))).collect();
+        let echo = client.request("POST", "/echo");
+        client.content(echo, &body, true);
+        for (n, number) in all.into_iter().enumerate() {
+            assert_eq!(client.answer(number).content, format!("/{n}").into_bytes());
+        }
+        assert!(client.answer(echo).content == body);
+        client.stream.conn.send_close_notify();
+        client.stream.flush().unwrap();
+        client.rest();
+    }
+    let summary = site.server.stop();
+    assert_eq!((summary.connections, summary.requests, summary.faults), (5, 9 + 104, 0));
+}
+
 /// A hello and a request, one byte a record of TCP at a time.
 pub fn a_handshake_may_come_byte_by_byte<D: Driver>(layout: Layout<D>) {
     let site = Site::new(layout);
+    trickle(&site, site.client.clone());
+}
+
+/// In TLS 1.2 the client says more, and later: its key exchange and its Finished are a flight of their own.
+pub fn a_handshake_of_tls_1_2_may_come_byte_by_byte<D: Driver>(layout: Layout<D>) {
+    let site = Site::new(layout);
+    let config = Arc::new(site.old_client());
+    for resumed in [false, true] {
+        let tls = trickle(&site, config.clone());
+        let kind = if resumed { HandshakeKind::Resumed } else { HandshakeKind::Full };
+        assert_eq!((tls.protocol_version(), tls.handshake_kind()), (Some(ProtocolVersion::TLSv1_2), Some(kind)));
+    }
+}
+
+fn trickle(site: &Site, config: Arc<ClientConfig>) -> ClientConnection {
     let mut socket = connect(site.server.addrs[1]);
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let mut tls = ClientConnection::new(site.client.clone(), name).unwrap();
+    let mut tls = ClientConnection::new(config, name).unwrap();
     tls.writer().write_all(get("/hello").as_bytes()).unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"hello") {
@@ -100,6 +155,7 @@ pub fn a_handshake_may_come_byte_by_byte<D: Driver>(layout: Layout<D>) {
         tls.reader().read_exact(&mut answer[had..]).unwrap();
     }
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    tls
 }
 
 /// TLS-10: one fatal alert, and not a byte of what was sent.

@@ -128,7 +128,7 @@ impl State {
     }
 }
 
-/// Whole answers: `/hello`, `/tls`, and any other path is its own answer. Streams: `/echo` (with the trailer field `x-check` of the
+/// Whole answers: `/hello`, `/tls`, `/status/N`, `/early` (103 before its answer), and any other path is its own answer. Streams: `/echo` (with the trailer field `x-check` of the
 /// request), `/bytes/N`, `/endless`, `/outlet/N`, `/cut`. Bodies: `/upload`, `/discard`, `/job`. Others answer: `/later/MS`, `/later-gate`, `/dropped`. Slow:
 /// `/slow`, `/gate`. Mistakes: `/panic`, `/panic-late`, `/silence`, `/ignore`, `/hold`, `/half`.
 pub struct Routes {
@@ -242,7 +242,14 @@ impl Routes {
                 };
                 request.reply.text(200, &text)
             }
-            path => request.reply.text(200, path),
+            "/early" => {
+                request.reply.inform(103, &[])?;
+                request.reply.text(200, "early")
+            }
+            path => match path.strip_prefix("/status/").and_then(|status| status.parse().ok()) {
+                Some(status) => request.reply.respond(status, &[], Content::Whole(b"")).map(|_| ()),
+                None => request.reply.text(200, path),
+            },
         }
     }
 

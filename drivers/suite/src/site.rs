@@ -19,6 +19,7 @@ pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 pub struct Site {
     pub server: Running,
     pub client: Arc<ClientConfig>,
+    roots: RootCertStore,
     /// The certificate as PEM text.
     pub certificate: String,
 }
@@ -50,11 +51,11 @@ impl Site {
         let mut client = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
+            .with_root_certificates(roots.clone())
             .with_no_client_auth();
         client.alpn_protocols = vec![b"http/1.1".to_vec()];
         let server = try_start::<D>(|b| choose(b.limits(roomy()).https("127.0.0.1:0".parse().unwrap(), tls)))?;
-        Ok(Site { server, client: Arc::new(client), certificate: made.cert.pem() })
+        Ok(Site { server, client: Arc::new(client), roots, certificate: made.cert.pem() })
     }
 
     /// The TLS port.
@@ -62,9 +63,21 @@ impl Site {
         self.server.addrs[1].port()
     }
 
-    fn stream(&self, config: Arc<ClientConfig>) -> Stream {
+    /// A stream of such a client.
+    pub fn stream(&self, config: Arc<ClientConfig>) -> Stream {
         let name = ServerName::try_from("localhost").unwrap();
         StreamOwned::new(ClientConnection::new(config, name).unwrap(), connect(self.server.addrs[1]))
+    }
+
+    /// The same clients with TLS 1.2 alone, and sessions of their own.
+    pub fn old_client(&self) -> ClientConfig {
+        let mut client = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        client.alpn_protocols = vec![b"http/1.1".to_vec()];
+        client
     }
 
     /// A client for HTTP/1.1.

@@ -2,12 +2,15 @@
 
 use crate::client::{Client, get, post};
 use crate::h2;
-use crate::server::Layout;
+use crate::probe;
+use crate::server::{Layout, try_start, wait};
 use crate::service::{Sum, pattern};
 use crate::site::Site;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::{Read, Write};
+use std::time::Duration;
+use vestibule_driver::probe::Stage;
 use vestibule_driver::{BindError, Builder, Driver, HandOut, Topology};
 
 /// What is done elsewhere; the last one is all of it.
@@ -138,4 +141,30 @@ pub fn stages<D: Driver>(_: Layout<D>) {
 
 pub fn threads<D: Driver>(_: Layout<D>) {
     converse::<D>("threads", |b| b.topology(Topology::Threads).threads(32));
+}
+
+/// With the probe on. What the driver has not is passed over.
+pub fn each_times_its_stages_and_counts_its_answers<D: Driver>(_: Layout<D>) {
+    for topology in Topology::ALL {
+        for offload in OFFLOADS {
+            let what = format!("{topology} with `{offload}`");
+            let choose = |builder: Builder<D>| {
+                let offload = offload.parse().unwrap();
+                builder.topology(topology).offload(offload).workers(2).threads(8).pool_threads(2).queue(64).probe(true)
+            };
+            let server = match try_start::<D>(choose) {
+                Ok(server) => server,
+                Err(BindError::Unsupported(why)) => {
+                    println!("{} has no {what}: {why}", D::NAME);
+                    continue;
+                }
+                Err(error) => panic!("{what}: {error}"),
+            };
+            let responses = probe::answers_of_all_classes(&server);
+            probe::wait_for(&server, responses, &what);
+            for stage in [Stage::Accept, Stage::Read, Stage::Parse, Stage::Process, Stage::Write] {
+                wait(&format!("{stage:?} of {what}"), || probe::snapshot(&server).stage(stage).time > Duration::ZERO);
+            }
+        }
+    }
 }

@@ -7,7 +7,7 @@
 //! ```
 //! At rest a connection holds no buffer of either kind: what it waits with is a receive that picks one when something comes.
 
-use crate::road::Road;
+use crate::road::{Road, carry};
 use crate::seam::{Errno, Kernel, Op, Storage};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -391,7 +391,7 @@ impl<K: Kernel, R: Road> Connection<K, R> {
         }
         match (&mut self.own, self.queue.front_mut()) {
             (Some(own), Some(front)) => {
-                let n = own.carry(&mut front.inbox, want.max(LEAST_CARRY));
+                let n = carry(&self.road, own, &mut front.inbox, want.max(LEAST_CARRY));
                 front.fresh = false;
                 if front.inbox.is_empty() {
                     self.queue.pop_front();
@@ -401,7 +401,7 @@ impl<K: Kernel, R: Road> Connection<K, R> {
             (None, Some(front)) if front.begun => {
                 // It was cut at its end: this part of it moves on, and the buffer is free.
                 let mut own = Inbox::new(buffers.inbox());
-                own.carry(&mut front.inbox, usize::MAX);
+                carry(&self.road, &mut own, &mut front.inbox, usize::MAX);
                 let whole = front.inbox.is_empty();
                 self.own = Some(own);
                 if !whole {
@@ -495,14 +495,18 @@ impl<K: Kernel, R: Road> Connection<K, R> {
         if self.queue.is_empty() || !(crowded || self.queue.len() > QUOTA) {
             return;
         }
+        let lap = self.road.as_ref().map(Road::lap);
         for (place, received) in self.queue.iter_mut().enumerate() {
             if crowded || place >= QUOTA {
                 received.copy_out();
             }
         }
+        if let (Some(road), Some(lap)) = (&self.road, lap) {
+            road.lapped(lap);
+        }
         if let Some(front) = self.queue.front_mut().filter(|front| crowded && !front.fresh) {
             let mut own = self.own.take().unwrap_or_else(|| Inbox::new(tools.buffers.inbox()));
-            own.carry(&mut front.inbox, usize::MAX);
+            carry(&self.road, &mut own, &mut front.inbox, usize::MAX);
             if front.inbox.is_empty() {
                 self.queue.pop_front();
             }

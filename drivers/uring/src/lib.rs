@@ -1,7 +1,7 @@
 //! `vestibule` on io_uring: one ring per worker, requests processed where the kernel put them, all that follows submitted in one system call.
 //!
 //! ```text
-//! turn: submit, wait --> Received { Lent } --> the machine, in place --> Sent --> ...     one io_uring_enter for a whole round
+//! turn: submit, wait --> Received { Lent } --> the machine, in place --> Sent --> ...     one io_uring_enter for a whole round (two while it is measured)
 //! ```
 //!
 //! ```no_run
@@ -81,6 +81,7 @@ impl Driver for Uring {
         let (listeners, cap) = (site.listeners().len(), site.worker().shared.cap());
         let ports = site.listeners().iter().map(|listener| Arc::clone(listener) as ring::Port);
         let ring = ring::Ring::new(ring::Sizes::for_connections(cap), ports.collect())?;
+        let ring = if site.worker().shared.probe().is_some() { ring.measured() } else { ring };
         let bell = ring.bell()?;
         site.worker().mailbox.on_mail(move || drop((&bell).write(&1u64.to_ne_bytes())));
         worker::Loop::new(ring, site, listeners).run()

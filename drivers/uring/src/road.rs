@@ -1,12 +1,13 @@
 //! In: what a loop needs of a connection and of its server. Out: the same for the lanes of `vestibule_driver`, and for models.
 
 use crate::ring::Socket;
-use crate::seam::Errno;
+use crate::seam::{Errno, Spent, Storage};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use vestibule::{Inbox, Instant, Limit, Outbox};
+use vestibule_driver::probe::{Lap, Stage};
 use vestibule_driver::{Arrival, Buffers, How, Key, Lane, Letter, Listener, Mail, Next, What, Worker};
 
 /// One connection without its socket: [`Lane`], or a model of one.
@@ -25,6 +26,27 @@ pub(crate) trait Road {
     /// How long so many bytes may be on their way out.
     fn patience(&self, bytes: usize) -> Duration;
     fn over(self, how: How);
+    /// For the probe: received bytes are about to be moved.
+    fn lap(&self) -> Lap {
+        Lap::default()
+    }
+    /// They are.
+    fn lapped(&self, _lap: Lap) {}
+}
+
+/// Moves received bytes. For the probe that is a part of reading, the only one that is not the kernel's.
+pub(crate) fn carry<R: Road, S: AsRef<[u8]> + AsMut<[u8]>>(
+    road: &Option<R>,
+    to: &mut Inbox<Storage>,
+    from: &mut Inbox<S>,
+    most: usize,
+) -> usize {
+    let lap = road.as_ref().map(Road::lap);
+    let n = to.carry(from, most);
+    if let (Some(road), Some(lap)) = (road, lap) {
+        road.lapped(lap);
+    }
+    n
 }
 
 impl Road for Lane {
@@ -65,6 +87,14 @@ impl Road for Lane {
     fn over(self, how: How) {
         Lane::over(self, how);
     }
+
+    fn lap(&self) -> Lap {
+        Lane::lap(self)
+    }
+
+    fn lapped(&self, lap: Lap) {
+        Lane::lapped(self, Stage::Read, lap);
+    }
 }
 
 /// Something from outside the ring.
@@ -100,8 +130,8 @@ pub(crate) trait House<S> {
     fn cannot_accept(&mut self, why: Errno);
     /// The loop goes to the kernel: to wait there, and for what that does meanwhile.
     fn waits(&self) {}
-    /// It is back.
-    fn works(&self) {}
+    /// It is back; so much of that was accepting, reading and writing.
+    fn works(&self, _spent: Option<Spent>) {}
 }
 
 /// The worker of a `vestibule_driver::Server`.
@@ -148,8 +178,13 @@ impl House<Socket> for Site {
         self.worker.waits();
     }
 
-    fn works(&self) {
+    fn works(&self, spent: Option<Spent>) {
         self.worker.works(|| 0);
+        if let Some(spent) = spent {
+            self.worker.spent(Stage::Accept, spent.accepting);
+            self.worker.spent(Stage::Read, spent.reading);
+            self.worker.spent(Stage::Write, spent.writing);
+        }
     }
 
     fn admit(&mut self, port: usize, socket: Socket) -> Result<Option<Arrival>, Socket> {

@@ -68,6 +68,22 @@ pub(crate) enum Done<L, S> {
     Woken,
 }
 
+/// What the kernel's calls took, in nanoseconds.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Spent {
+    pub(crate) accepting: u64,
+    pub(crate) reading: u64,
+    pub(crate) writing: u64,
+}
+
+impl Spent {
+    pub(crate) fn add(&mut self, other: Spent) {
+        self.accepting += other.accepting;
+        self.reading += other.reading;
+        self.writing += other.writing;
+    }
+}
+
 /// What the loop needs of io_uring. Operations are only collected; [`Kernel::turn`] submits them together.
 pub(crate) trait Kernel {
     /// A buffer of the shared ring, with what was received in it. Dropped, it is back in the ring.
@@ -99,6 +115,11 @@ pub(crate) trait Kernel {
     fn turn(&mut self, wait: Option<Duration>) -> io::Result<()>;
     /// The next completion of the last turn.
     fn next(&mut self) -> Option<Done<Self::Lent, Self::Socket>>;
+
+    /// What its calls took since this was last asked; `None`: nobody wants to know.
+    fn spent(&mut self) -> Option<Spent> {
+        None
+    }
 
     /// Buffers in the ring, lent or not, and the size of each.
     fn buffers(&self) -> (usize, usize);

@@ -83,7 +83,7 @@ impl<K: Kernel, H: House<K::Socket>> Loop<K, H> {
         let wait = self.wait();
         self.house.waits();
         let turned = self.kernel.turn(wait);
-        self.house.works();
+        self.house.works(self.kernel.spent());
         turned?;
         let now = self.house.now();
         while let Some(done) = self.kernel.next() {

@@ -69,6 +69,7 @@ impl H1Exchange {
         }
         out.append(persistence);
         out.append(b"\r\n");
+        out.said(status);
         self.close = close;
         self.continue_due = false;
         self.sending = sending;
@@ -229,6 +230,7 @@ impl H1Exchange {
         out.append(&line);
         put_fields(out, fields);
         out.append(b"\r\n");
+        out.said(status);
         if status == 100 {
             self.continue_due = false;
         }
@@ -250,8 +252,10 @@ impl H1Exchange {
             return Err(Misuse::NoUpgrade);
         }
         let size = check_fields(fields, limits)?;
+        let status = if self.facts.is_connect { 200 } else { 101 };
+        let line = status_line(status);
         let own: [&[u8]; 4] = if self.facts.is_connect {
-            [&status_line(200), b"", b"", b""]
+            [&line, b"", b"", b""]
         } else {
             if !protocol.split('/').all(|t| crate::parse::semantics::is_token(t.as_bytes())) {
                 return Err(Misuse::Field(FieldFault::Value));
@@ -259,7 +263,7 @@ impl H1Exchange {
             if !self.offered.has(protocol) {
                 return Err(Misuse::NoUpgrade); // RFC 9110 §7.8
             }
-            [&status_line(101), b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]
+            [&line, b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]
         };
         if own.iter().map(|p| p.len()).sum::<usize>() + size + 2 > out.room() {
             return Err(Misuse::NoRoom);
@@ -269,6 +273,7 @@ impl H1Exchange {
         }
         put_fields(out, fields);
         out.append(b"\r\n");
+        out.said(status);
         self.sending = Sending::Tunnel;
         self.close = true;
         Ok(())
@@ -284,12 +289,18 @@ pub(crate) fn fault_reply(out: &mut impl Sink, status: u16, field: Option<(&str,
     };
     let line = status_line(status);
     let end = b"content-length: 0\r\nconnection: close\r\n\r\n";
-    out.put_last(&[&line, field[0], field[1], field[2], field[3], end]);
+    if out.put_last(&[&line, field[0], field[1], field[2], field[3], end]) {
+        out.said(status);
+    }
 }
 
 /// 100 (Continue), once the handler reads.
 pub(crate) fn continue_reply(out: &mut impl Sink) -> bool {
-    out.put(&[&status_line(100), b"\r\n"])
+    let fits = out.put(&[&status_line(100), b"\r\n"]);
+    if fits {
+        out.said(100);
+    }
+    fits
 }
 
 /// Checks every field; says how many bytes their lines take.

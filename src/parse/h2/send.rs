@@ -106,6 +106,9 @@ impl At<'_> {
             None => {}
         }
         self.put_block(out, if ends { flag::END_STREAM } else { 0 });
+        if let Some(status) = status {
+            out.said(status);
+        }
         self.wire.block.shrink_to(4_096);
         if ends {
             self.stream.state = self.stream.state.end();

@@ -2,7 +2,7 @@
 
 use super::bottleneck::Bottleneck;
 use super::histogram::Distribution;
-use super::snapshot::{PoolCounts, QueueCounts, Snapshot, Stage, ThreadCounts};
+use super::snapshot::{CLASSES, PoolCounts, QueueCounts, Snapshot, Stage, ThreadCounts};
 use std::fmt::Write;
 
 /// All of it.
@@ -11,6 +11,7 @@ use std::fmt::Write;
 /// { "at": 12.5, "window": 1.0,
 ///   "bottleneck": { "what": "worker 0", "stage": "process", "why": ".." },
 ///   "requests": { "total": 7, "per_second": 3, "p50": 0.000002, .. }, "connections": { .. },
+///   "responses": [ { "class": "1xx", "total": 0, "per_second": 0 }, { "class": "2xx", .. }, .. ],
 ///   "stages": [ { "name": "accept", "share": 0.1, "seconds": .., "bytes_per_second": .., "queue": 0, "queue_most": 3, .. }, .. ],
 ///   "threads": [ { "name": "worker 0", "busy": 0.98 }, .. ], "pools": [ .. ], "accept_queues": [ .. ], "faults": { "BareLf": 1 } }
 /// ```
@@ -76,7 +77,7 @@ pub(crate) fn text(before: &Snapshot, now: &Snapshot) -> String {
     out.0
 }
 
-/// Requests and connections, all of them together.
+/// Requests, responses and connections, all of them together.
 fn totals(out: &mut Object, before: &Snapshot, now: &Snapshot, rate: &dyn Fn(u64, u64) -> f64) {
     out.object("requests", |out| {
         let [total, earlier] = [now, before].map(|s| s.requests.iter().sum());
@@ -86,6 +87,12 @@ fn totals(out: &mut Object, before: &Snapshot, now: &Snapshot, rate: &dyn Fn(u64
         out.number("refused", now.refused as f64);
         quantiles(out, "", &now.durations.since(&before.durations));
         quantiles(out, "service_", &now.services.since(&before.services));
+    });
+    let classes = CLASSES.into_iter().zip(now.responses.into_iter().zip(before.responses));
+    out.list("responses", classes, |out, (class, (total, earlier))| {
+        out.string("class", class);
+        out.number("total", total as f64);
+        out.number("per_second", rate(total, earlier));
     });
     out.object("connections", |out| {
         let (c, earlier) = (&now.connections, &before.connections);
@@ -190,12 +197,15 @@ mod tests {
         let (before, mut now) = (full(), full());
         now.at += Duration::from_secs(2);
         now.requests = [13, 14];
+        now.responses[3] += 5;
         now.at_stage(Stage::Read, |stage| (stage.time, stage.bytes) = (Duration::from_millis(300), 5_000));
         now.at_stage(Stage::Process, |stage| stage.time += Duration::from_millis(100));
         now.threads[1].busy += Duration::from_secs(1);
         let value: Value = serde_json::from_str(&text(&before, &now)).unwrap();
         assert_eq!((&value["at"], &value["window"]), (&json!(14.5), &json!(2)));
         assert_eq!((&value["requests"]["total"], &value["requests"]["per_second"]), (&json!(27), &json!(10)));
+        assert_eq!(value["responses"][1], json!({"class": "2xx", "total": 5, "per_second": 0}));
+        assert_eq!(value["responses"][3], json!({"class": "4xx", "total": 7, "per_second": 2.5}));
         let stage =
             |name: &str| value["stages"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap().clone();
         assert_eq!((&stage("read")["share"], &stage("read")["bytes_per_second"]), (&json!(0.75), &json!(2_500)));

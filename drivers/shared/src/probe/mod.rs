@@ -65,6 +65,7 @@ fn here() -> usize {
 pub(crate) struct Shard {
     stages: [StageCell; STAGES],
     requests: [AtomicU64; 2],
+    responses: [AtomicU64; 5],
     durations: Histogram,
     services: Histogram,
     turns: Histogram,
@@ -91,6 +92,7 @@ impl Shard {
         Shard {
             stages: array::from_fn(|_| StageCell::default()),
             requests: array::from_fn(|_| AtomicU64::new(0)),
+            responses: array::from_fn(|_| AtomicU64::new(0)),
             durations: Histogram::new(Unit::Nanos),
             services: Histogram::new(Unit::Nanos),
             turns: Histogram::new(Unit::Nanos),
@@ -116,6 +118,9 @@ impl Shard {
             sum.count += get(&cell.count);
         }
         for (sum, cell) in snapshot.requests.iter_mut().zip(&self.requests) {
+            *sum += get(cell);
+        }
+        for (sum, cell) in snapshot.responses.iter_mut().zip(&self.responses) {
             *sum += get(cell);
         }
         self.durations.read_into(&mut snapshot.durations);
@@ -286,6 +291,13 @@ impl Probe {
     pub(crate) fn took(&self, stage: Stage, since: u64, bytes: usize, count: u64) {
         if let Some(shard) = self.shard() {
             shard.stage(stage, now().saturating_sub(since), bytes as u64, count);
+        }
+    }
+
+    /// The same of a call that is no connection's own: what it moved, and how often, is counted with the connections.
+    pub(crate) fn spent(&self, stage: Stage, nanos: u64) {
+        if let Some(shard) = self.shard() {
+            shard.stage(stage, nanos, 0, 0);
         }
     }
 

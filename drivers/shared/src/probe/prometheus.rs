@@ -2,7 +2,7 @@
 
 use super::Unit;
 use super::histogram::Distribution;
-use super::snapshot::{PoolCounts, Snapshot, Stage, StageCounts, ThreadCounts};
+use super::snapshot::{CLASSES, PoolCounts, Snapshot, Stage, StageCounts, ThreadCounts};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -128,6 +128,9 @@ fn requests(page: &mut Page, snapshot: &Snapshot) {
     let [old, new] = snapshot.requests;
     let family = ("requests_total", "counter", "Requests that began.");
     page.each(family, &[("HTTP/1", old), ("HTTP/2", new)], |&(version, n)| ("version", version.into(), n as f64));
+    let classes: Vec<_> = CLASSES.into_iter().zip(snapshot.responses).collect();
+    let family = ("responses_total", "counter", "Responses whose head was made, interim ones included.");
+    page.each(family, &classes, |&(class, n)| ("class", class.into(), n as f64));
     for (name, help, values) in [
         (
             "request_duration_seconds",
@@ -360,6 +363,7 @@ pub(crate) mod tests {
         let mut snapshot = Snapshot::new();
         snapshot.at = Duration::from_millis(12_500);
         (snapshot.requests, snapshot.timeouts) = ([3, 4], 2);
+        snapshot.responses = [1, 5, 0, 2, 0];
         let histogram = Histogram::new(Unit::Nanos);
         [100, 5_000, 5_000, u64::MAX >> 8].into_iter().for_each(|nanos| histogram.record(nanos));
         histogram.read_into(&mut snapshot.durations);
@@ -396,6 +400,8 @@ pub(crate) mod tests {
             samples.iter().find(wanted).map(|sample| sample.2)
         };
         assert_eq!(get("vestibule_requests_total", "version", "HTTP/2"), Some(4.0));
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| get("vestibule_responses_total", "class", class));
+        assert_eq!(classes, [1.0, 5.0, 0.0, 2.0, 0.0].map(Some));
         assert_eq!(get("vestibule_stage_seconds_total", "stage", "process"), Some(1.0));
         assert_eq!(get("vestibule_stage_bytes_total", "stage", "process"), Some(77.0));
         assert_eq!(get("vestibule_faults_total", "rule", "BareLf"), Some(1.0));

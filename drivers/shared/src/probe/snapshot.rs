@@ -51,10 +51,13 @@ impl Stage {
 
 pub(crate) const STAGES: usize = 8;
 
+/// What [`Snapshot::responses`] tells apart, as labels and the page write it.
+pub(crate) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
 /// What a stage did, and what waits for it.
 #[derive(Copy, Clone, Default, PartialEq, Eq, Debug)]
 pub struct StageCounts {
-    /// Time of threads that it took.
+    /// Time of threads that it took. Waiting for a peer is in none.
     pub time: Duration,
     /// Bytes that went through it.
     pub bytes: u64,
@@ -175,6 +178,8 @@ pub struct Snapshot {
     pub connections: ConnectionCounts,
     /// Requests that began, in HTTP/1 and in HTTP/2.
     pub requests: [u64; 2],
+    /// Responses whose head was made, by the class of their status, 1xx first: interim ones and those of the machine itself with all others.
+    pub responses: [u64; 5],
     /// From a request's head to the end of its answer, as it is made.
     pub durations: Distribution,
     /// Each call of the service.
@@ -210,6 +215,7 @@ impl Snapshot {
             stages: [StageCounts::default(); STAGES],
             connections: ConnectionCounts::default(),
             requests: [0; 2],
+            responses: [0; 5],
             durations: Distribution::new(Unit::Nanos),
             services: Distribution::new(Unit::Nanos),
             turns: Distribution::new(Unit::Nanos),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vestibule::{Event, Id, StageStats, Version};
 
 /// When something of a connection began. Nothing without a probe.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, Default)]
 #[must_use]
 pub struct Lap(Option<u64>);
 
@@ -185,7 +185,7 @@ impl Watch {
 }
 
 impl Probe {
-    /// What a connection's machine did since the last time, stage by stage; says how long that took in all.
+    /// What a connection's machine did since the last time, stage by stage, and what it answered; says how long that took in all.
     pub(crate) fn machine_stages(&self, last: &mut StageStats, machine: StageStats) -> u64 {
         let before = std::mem::replace(last, machine);
         let Some(shard) = self.shard() else { return 0 };
@@ -199,6 +199,9 @@ impl Probe {
             let (bytes, count) = (now.bytes.saturating_sub(before.bytes), now.count.saturating_sub(before.count));
             shard.stage(stage, nanos, bytes, count);
             sum += nanos;
+        }
+        for ((cell, now), before) in shard.responses.iter().zip(machine.responses).zip(before.responses) {
+            super::add(cell, now.saturating_sub(before));
         }
         sum
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use vestibule::{Inbox, Instant, Outbox, Why};
-use vestibule_driver::probe::PoolCounts;
+use vestibule_driver::probe::{PoolCounts, Stage};
 use vestibule_driver::{Arrival, How, Key, Lane, Listener, Mail, Next, What, Worker};
 
 /// A blocked read or write looks around this often: is the server stopping, does somebody wait for this thread?
@@ -182,7 +182,11 @@ impl Drive<'_> {
     /// Writes what is ready, as far as the peer takes it now.
     fn write(&mut self) -> Result<(), How> {
         while !self.outbox.ready().is_empty() {
-            match self.socket.write(self.outbox.ready()) {
+            // Waiting is `Doorstep`'s: this call moves bytes or says at once that it cannot, so all of its time is the stage's.
+            let lap = self.lane.lap();
+            let wrote = self.socket.write(self.outbox.ready());
+            self.lane.lapped(Stage::Write, lap);
+            match wrote {
                 Ok(0) => return Err(How::Reset),
                 Ok(n) => self.outbox.wrote(n),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -223,7 +227,10 @@ impl Drive<'_> {
     /// Reads what is there, be it the end; false: nothing is.
     fn read_now(&mut self) -> Result<bool, How> {
         loop {
-            match self.socket.read(self.inbox.spare()) {
+            let lap = self.lane.lap();
+            let read = self.socket.read(self.inbox.spare());
+            self.lane.lapped(Stage::Read, lap);
+            match read {
                 Ok(0) => {
                     self.ended = true;
                     self.inbox.end();

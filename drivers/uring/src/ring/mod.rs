@@ -5,16 +5,18 @@
 //! `Shelf`. A ring that is dropped cancels everything and waits; what does not end then is leaked, never freed.
 
 mod buffers;
+mod gauge;
 mod operations;
 
-use crate::seam::{Done, Errno, Kernel, Op, Storage};
+use crate::seam::{Done, Errno, Kernel, Op, Spent, Storage};
 pub(crate) use buffers::Lent;
 use buffers::Shelf;
+use gauge::{Gauge, processor_time};
 use io_uring::squeue::Entry;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 pub(crate) use operations::Port;
-use operations::{Held, Operations};
+use operations::{Held, Operations, Side};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -91,6 +93,8 @@ pub(crate) struct Ring {
     /// Completions of this turn, as they came.
     raw: Vec<(Op, i32, u32)>,
     flushes: u64,
+    /// Nothing is measured without.
+    gauge: Option<Box<Gauge>>,
 }
 
 impl Ring {
@@ -120,9 +124,16 @@ impl Ring {
             zero_copy: sizes.zero_copy,
             raw: Vec::new(),
             flushes: 0,
+            gauge: None,
         };
         ring.listen_to_bell();
         Ok(ring)
+    }
+
+    /// From now on it measures what its calls take ([`Kernel::spent`]).
+    pub(crate) fn measured(mut self) -> Ring {
+        self.gauge = Some(Box::default());
+        self
     }
 
     /// What another thread writes the number 1 to, as eight bytes, so that the turn ends.
@@ -162,34 +173,71 @@ impl Ring {
             if unsafe { submission.push(entry) }.is_err() {
                 return true;
             }
+            if let Some(gauge) = &mut self.gauge {
+                gauge.begun.note(Side::of(Op(entry.get_user_data())));
+            }
             self.queued.pop_front();
         }
         false
     }
 
+    /// Submits, and waits so long for a completion; takes what there is then.
     fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let result = match wait {
+        if self.gauge.is_some() {
+            return self.enter_measured(wait);
+        }
+        self.call(wait)?;
+        self.reap(false);
+        Ok(())
+    }
+
+    /// The same in two calls: one that submits, and is charged to what was submitted, and one for all that the kernel does because something
+    /// happened, which is charged to what that completed. One call for both would not say what took how long.
+    fn enter_measured(&mut self, mut wait: Option<Duration>) -> io::Result<()> {
+        let mut since = processor_time();
+        let mut charge = |gauge: &mut Option<Box<Gauge>>, to: fn(&mut Gauge, u64)| {
+            let now = processor_time();
+            let took = now.saturating_sub(std::mem::replace(&mut since, now));
+            gauge.iter_mut().for_each(|gauge| to(gauge, took));
+        };
+        let count = self.io.submission().len();
+        if count > 0 {
+            // SAFETY: no argument is given; `push` says why the kernel may touch what the entries name.
+            passing(unsafe { self.io.submitter().enter::<libc::sigset_t>(count as u32, 0, 0, None) })?;
+            self.reap(false);
+            charge(&mut self.gauge, Gauge::submitted);
+            if !self.done.is_empty() {
+                let submission = self.io.submission();
+                if !(submission.taskrun() || submission.cq_overflow()) && submission.is_empty() {
+                    return Ok(()); // nothing else has happened
+                }
+                wait = Some(Duration::ZERO); // what was reaped already is not to wait for anything else
+            }
+        }
+        self.call(wait)?;
+        self.reap(true);
+        charge(&mut self.gauge, Gauge::completed);
+        Ok(())
+    }
+
+    fn call(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        passing(match wait {
             None => self.io.submit_and_wait(1),
             Some(Duration::ZERO) => self.io.submit_and_wait(0),
             Some(wait) => {
                 let time = Timespec::from(wait);
                 self.io.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time))
             }
-        };
-        match result {
-            Ok(_) => Ok(()),
-            // Out of time, interrupted; out of memory, or of room for completions, until these are taken.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)) => {
-                Ok(())
-            }
-            Err(e) => Err(e),
-        }
+        })
     }
 
-    /// Takes what has completed.
-    fn reap(&mut self) {
+    /// Takes what has completed; `count`: what that took is shared among it.
+    fn reap(&mut self, count: bool) {
         let mut raw = std::mem::take(&mut self.raw);
         raw.extend(self.io.completion().map(|c| (Op(c.user_data()), c.result(), c.flags())));
+        if let Some(gauge) = self.gauge.as_mut().filter(|_| count) {
+            raw.iter().for_each(|done| gauge.ended.note(Side::of(done.0)));
+        }
         for (op, result, flags) in raw.drain(..) {
             let done = self.complete(op, result, flags);
             self.done.extend(done);
@@ -367,11 +415,9 @@ impl Kernel for Ring {
     fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
         while self.push() {
             self.enter(Some(Duration::ZERO))?;
-            self.reap();
         }
         // What was reaped already is not to wait for anything else.
         self.enter(if self.done.is_empty() { wait } else { Some(Duration::ZERO) })?;
-        self.reap();
         // The kernel keeps what finds no room (NODROP) and hands it over when it is asked to (DRV-09).
         for _ in 0..FLUSHES {
             if !self.io.submission().cq_overflow() {
@@ -379,13 +425,16 @@ impl Kernel for Ring {
             }
             self.flushes += 1;
             self.enter(Some(Duration::ZERO))?;
-            self.reap();
         }
         Ok(())
     }
 
     fn next(&mut self) -> Option<Done<Lent, Socket>> {
         self.done.pop_front()
+    }
+
+    fn spent(&mut self) -> Option<Spent> {
+        self.gauge.as_mut().map(|gauge| gauge.take())
     }
 
     fn buffers(&self) -> (usize, usize) {
@@ -428,6 +477,16 @@ pub(crate) fn builder(submissions: u32) -> io_uring::Builder {
         .setup_submit_all()
         .setup_cqsize(submissions.saturating_mul(4));
     builder
+}
+
+/// What a call says: most of its errors are none.
+fn passing(result: io::Result<usize>) -> io::Result<()> {
+    match result {
+        Ok(_) => Ok(()),
+        // Out of time, interrupted; out of memory, or of room for completions, until these are taken.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)) => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// A counter that wakes whoever reads it. It blocks, since io_uring fails at once where a descriptor does not.

@@ -53,6 +53,27 @@ impl Held {
     }
 }
 
+/// What an operation does, for the probe.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    Accept,
+    Read,
+    Write,
+    /// It cancels, closes, or wakes.
+    Neither,
+}
+
+impl Side {
+    pub(super) fn of(op: Op) -> Side {
+        match op.0 >> 56 {
+            1 => Side::Accept,
+            2 | 3 => Side::Read,
+            4 | 5 => Side::Write,
+            _ => Side::Neither,
+        }
+    }
+}
+
 struct Slot {
     generation: u32,
     operation: Option<Operation>,
@@ -120,6 +141,17 @@ impl Operations {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn its_number_says_what_an_operation_does() {
+        let mut all = Operations::default();
+        let mut side = |held| Side::of(all.begin(Key::from_bits(1), None, held));
+        assert_eq!([side(Held::Receive), side(Held::Fill(Inbox::new(Vec::new())))], [Side::Read; 2]);
+        let send = Held::Send { storage: Vec::new(), range: 0..0, sent: None };
+        assert_eq!([side(send), side(Held::Shutdown)], [Side::Write; 2]);
+        assert_eq!(side(Held::Accept { _open: None }), Side::Accept);
+        assert_eq!([Held::Cancel, Held::Bell { _count: Vec::new() }].map(side), [Side::Neither; 2]);
+    }
 
     #[test]
     fn what_an_operation_holds_comes_back_once_and_to_its_own_number_alone() {

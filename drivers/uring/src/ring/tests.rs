@@ -70,7 +70,18 @@ fn what_is_lent_is_not_filled_again_and_an_empty_ring_is_told() {
 /// DRV-09: more completions than the queue holds.
 #[test]
 fn a_completion_queue_that_overflows_loses_nothing() {
-    let Some(mut ring) = ring(SMALL, Vec::new()) else { return };
+    overflows(|ring| ring);
+}
+
+/// It goes to the kernel twice where others go once.
+#[test]
+fn nor_does_one_of_a_ring_that_is_measured() {
+    overflows(Ring::measured);
+}
+
+fn overflows(choose: fn(Ring) -> Ring) {
+    let Some(ring) = ring(SMALL, Vec::new()) else { return };
+    let mut ring = choose(ring);
     assert_eq!(ring.capacity(), 32);
     // Far more operations than the queue has room for: they wait, in their order.
     let mut pairs: Vec<_> = (0..200).map(|_| pair()).collect();
@@ -90,7 +101,7 @@ fn a_completion_queue_that_overflows_loses_nothing() {
     // And one whose completions are many: what the kernel could not place comes later, or the accept ends and is asked for again.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut ring = Ring::new(SMALL, vec![std::sync::Arc::new(listener)]).unwrap();
+    let mut ring = choose(Ring::new(SMALL, vec![std::sync::Arc::new(listener)]).unwrap());
     let clients: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     let (mut accepted, mut asked) = (Vec::new(), 0);
     let mut armed = false;
@@ -176,4 +187,41 @@ fn a_bell_of_another_thread_ends_the_wait() {
         assert!(matches!(next(&mut ring), Done::Woken));
         ringer.join().unwrap();
     }
+}
+
+#[test]
+fn a_measured_ring_tells_reading_from_writing_and_charges_nobody_for_waiting() {
+    let Some(mut ring) = ring(SMALL, Vec::new()) else { return };
+    assert_eq!(ring.spent(), None, "nobody wants to know");
+    ring = ring.measured();
+    let (mut peer, socket) = pair();
+    ring.receive(&socket, key(1));
+    ring.turn(Some(Duration::from_millis(50))).unwrap();
+    let armed = ring.spent().unwrap();
+    assert!(armed.reading > 0 && armed.writing == 0, "{armed:?}");
+    ring.turn(Some(Duration::from_millis(50))).unwrap();
+    assert_eq!(ring.spent(), Some(Spent::default()), "nothing came of it");
+
+    peer.write_all(&[7; 512]).unwrap();
+    assert!(matches!(next(&mut ring), Done::Received { result: Ok(Some(_)), .. }));
+    let received = ring.spent().unwrap();
+    assert!(received.reading > 0 && received.writing == 0, "{received:?}");
+
+    ring.send(&socket, key(1), vec![8; 100_000], 0..100_000);
+    ring.turn(Some(Duration::ZERO)).unwrap();
+    let sent = ring.spent().unwrap();
+    assert!(sent.reading == 0 && sent.writing > 0, "{sent:?}");
+
+    // Whoever waits for its peer for a second takes no second.
+    let begun = Instant::now();
+    let slow = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        peer.write_all(b"at last").unwrap();
+        peer
+    });
+    while !matches!(next(&mut ring), Done::Received { .. }) {}
+    let waited = ring.spent().unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    assert!(waited.reading > 0 && waited.reading < 250_000_000, "{waited:?}");
+    drop(slow.join());
 }
