@@ -66,18 +66,29 @@ impl<T> DerefMut for Held<T> {
     }
 }
 
-/// Appends `bytes`; the buffer grows as it does anyway, by doubling.
+/// Room for `more`; the list grows as it does anyway, by doubling. Mostly there is room, and that is seen where it is asked.
+#[inline]
+pub(crate) fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), NoMemory> {
+    #[cold]
+    #[inline(never)]
+    fn grow<T>(list: &mut Vec<T>, more: usize) -> Result<(), NoMemory> {
+        Ok(list.try_reserve(more)?)
+    }
+    if list.capacity() - list.len() < more { grow(list, more) } else { Ok(()) }
+}
+
+/// Appends `bytes`.
 #[inline]
 pub(crate) fn extend(buffer: &mut Vec<u8>, bytes: &[u8]) -> Result<(), NoMemory> {
-    buffer.try_reserve(bytes.len())?;
+    reserve(buffer, bytes.len())?;
     buffer.extend_from_slice(bytes);
     Ok(())
 }
 
-/// One more, in the same way.
+/// Appends one more.
 #[inline]
 pub(crate) fn push<T>(list: &mut Vec<T>, value: T) -> Result<(), NoMemory> {
-    list.try_reserve(1)?;
+    reserve(list, 1)?;
     list.push(value);
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::h1::{Facts, HeadSpans, Version};
 use super::pack::{Field, Origin};
 use super::priority::Priority;
 use super::semantics::{self, is_lower_token, is_value};
-use crate::base::memory::NoMemory;
+use crate::base::memory::{NoMemory, reserve};
 use crate::base::{Limit, Limits, Rule, Span};
 use alloc::vec::Vec;
 
@@ -233,7 +233,7 @@ impl Section {
     }
 
     fn put_host(&mut self, authority: Span) -> Result<(), NoMemory> {
-        self.lines.try_reserve(b"host: \r\n".len() + authority.len())?;
+        reserve(&mut self.lines, b"host: \r\n".len() + authority.len())?;
         self.lines.extend_from_slice(b"host: ");
         self.lines.extend_from_within(authority.start as usize..authority.end as usize);
         self.lines.extend_from_slice(b"\r\n");
@@ -248,7 +248,7 @@ impl Section {
             return self.breaks(Rule::TooManyCrumbs);
         }
         let value = field.value.of(&self.lines);
-        if self.crumbs.try_reserve(b"; ".len() + value.len()).is_err() {
+        if reserve(&mut self.crumbs, b"; ".len() + value.len()).is_err() {
             return self.breaks(Rule::NoMemory);
         }
         if self.crumb_count > 1 {
@@ -309,7 +309,7 @@ impl Section {
             if self.crumbs.len() as u64 > limits.get(Limit::FieldValueBytes) {
                 return Err(Rule::FieldValueTooLong); // the line that it has become is one for HTTP/1.1, too (SEM-07)
             }
-            self.lines.try_reserve(b"cookie: \r\n".len() + self.crumbs.len()).map_err(NoMemory::from)?;
+            reserve(&mut self.lines, b"cookie: \r\n".len() + self.crumbs.len())?;
             self.lines.extend_from_slice(b"cookie: ");
             self.lines.extend_from_slice(&self.crumbs);
             self.lines.extend_from_slice(b"\r\n");

@@ -3,7 +3,7 @@
 
 use super::frame::{CANCEL, FrameHeader, HEADER, flag, kind};
 use super::streams::{At, Sending, Streams, Wire, length_of};
-use crate::base::memory::{NoMemory, extend};
+use crate::base::memory::{extend, reserve};
 use crate::base::{FieldFault, Limit, Limits, Misuse, Sink};
 use crate::parse::exchange::Content;
 use crate::parse::pack;
@@ -77,7 +77,7 @@ impl At<'_> {
             return Err(Misuse::NoRoom);
         }
         block.clear();
-        block.try_reserve(size).map_err(NoMemory::from)?; // for all that follows: `size` is a bound of it
+        reserve(block, size)?; // for all that follows: `size` is a bound of it
         if said {
             block.extend_from_slice(&last_head.block);
         } else {
@@ -416,7 +416,7 @@ impl LastHead {
             return;
         }
         self.version = None;
-        if self.text.try_reserve(len).is_err() || self.block.try_reserve(block.len()).is_err() {
+        if reserve(&mut self.text, len).is_err() || reserve(&mut self.block, block.len()).is_err() {
             return; // it is made again
         }
         self.text.clear();

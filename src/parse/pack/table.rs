@@ -149,7 +149,9 @@ impl Table {
         if self.end + line + SLACK > self.bytes.len() {
             self.make_room(line)?;
         }
-        self.records.try_reserve(1)?;
+        if self.records.len() == self.records.capacity() {
+            self.records.try_reserve(1)?;
+        }
         let (start, end) = (self.end, self.end + line);
         self.records.push_front(Record {
             start: self.base.wrapping_add(start as u32),
