@@ -6,6 +6,8 @@ use crate::accept::sniff::{self, Spoken};
 use crate::base::{Limits, Rule, Violation};
 use crate::connection::{End, Life};
 use crate::event::Raw;
+#[cfg(feature = "alloc")]
+use crate::parse::h2::{kind, put, put_goaway};
 use crate::read::Waiting;
 use crate::turn::{Pause, Step, Turn};
 
@@ -78,28 +80,32 @@ impl Turn<'_> {
         let agreed = self.core.given.as_ref().map(|given| given.lend().alpn).or(of_tls);
         if let Some(alpn) = agreed {
             self.core.settled = true;
-            if alpn == Some(b"h2") {
-                self.begin_h2();
-            }
-            return None;
+            return if alpn == Some(b"h2") { self.begin_h2() } else { None };
         }
         let preface = self.config.has_http2().then_some(&crate::parse::h2::PREFACE[..]);
-        match sniff::version(self.inbox.plain(), preface) {
+        let spoken = sniff::version(self.inbox.plain(), preface);
+        match spoken {
             Spoken::Silence => return None, // as long as nobody has said anything, HTTP/1.1 knows what to do
             Spoken::Unclear { want } => return Some(self.more(want)),
-            Spoken::Http1 => {}
-            Spoken::Http2 => self.begin_h2(),
+            Spoken::Http1 | Spoken::Http2 => self.core.settled = true,
         }
-        self.core.settled = true;
-        None
+        if matches!(spoken, Spoken::Http2) { self.begin_h2() } else { None }
     }
 
     #[cfg(feature = "alloc")]
-    fn begin_h2(&mut self) {
-        self.core.begin_h2(self.config.limits());
+    fn begin_h2(&mut self) -> Option<Step> {
+        if self.core.begin_h2(self.config.limits()).is_err() {
+            // It cannot even begin: our preface, which may be empty (RFC 9113 §3.4), and why.
+            let violation = Violation::new(Rule::NoMemory, self.core.offset);
+            put(&mut self.outbox, kind::SETTINGS, 0, 0, &[]);
+            put_goaway(&mut self.outbox, 0, violation.h2_code(), violation.text());
+            self.core.close(End::Ours);
+            return Some(Step::Event(Raw::Fault(violation)));
+        }
         if self.core.overloaded {
             self.core.fail(Violation::new(Rule::Overloaded, self.core.offset));
         }
+        None
     }
 }
 

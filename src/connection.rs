@@ -87,7 +87,7 @@ pub(crate) enum Life {
 pub(crate) enum Engine {
     H1(h1::Receiver),
     #[cfg(feature = "alloc")]
-    H2(alloc::boxed::Box<crate::h2_road::H2>),
+    H2(crate::base::memory::Held<crate::h2_road::H2>),
 }
 
 #[derive(Debug)]

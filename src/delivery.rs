@@ -4,12 +4,13 @@ use crate::base::{Limit, Limits, Rule, Violation};
 use crate::decode::coding::Coding;
 #[cfg(feature = "alloc")]
 use crate::{
+    base::memory::Held,
     decode::coding::Decoder,
     decode::grow::append,
     decode::job::{Done, Job},
 };
 #[cfg(feature = "alloc")]
-use alloc::{boxed::Box, vec::Vec};
+use alloc::vec::Vec;
 
 /// Where the delivery of the current body stands.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -28,7 +29,7 @@ pub(crate) struct Delivery {
     pub(crate) stage: Stage,
     pub(crate) coding: Coding,
     #[cfg(feature = "alloc")]
-    pub(crate) decoder: Option<Box<Decoder>>,
+    pub(crate) decoder: Option<Held<Decoder>>,
     #[cfg(feature = "alloc")]
     pub(crate) decoded: bool,
     /// The decoder may give more without being given more.
@@ -111,6 +112,12 @@ impl Delivery {
     }
 }
 
+/// A decoder on the heap.
+#[cfg(feature = "alloc")]
+pub(crate) fn held_decoder(coding: Coding) -> Result<Held<Decoder>, Violation> {
+    Held::new(Decoder::new(coding)?).map_err(|_| Violation::new(Rule::DecoderPool, 0))
+}
+
 /// Bytes of a decoder on the heap: most connections have none.
 #[cfg(feature = "alloc")]
 pub(crate) fn held(decoder: &Decoder) -> usize {
@@ -136,7 +143,7 @@ impl Delivery {
                     decoder.reset(self.coding);
                 }
             }
-            none => *none = Some(Box::new(Decoder::new(self.coding)?)),
+            none => *none = Some(held_decoder(self.coding)?),
         }
         self.decoder.as_deref_mut().ok_or(Violation::new(Rule::DecoderPool, 0))
     }

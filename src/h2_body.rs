@@ -10,9 +10,10 @@
 //!
 //! Slightly long, so that all ways of this picture stand in one file.
 
+use crate::base::memory::{NoMemory, copy};
 use crate::base::{Limit, Limits, Rule, Span, Violation};
 use crate::decode::coding::Decoder;
-use crate::delivery::{JobAt, Stage, whole_cap};
+use crate::delivery::{JobAt, Stage, held_decoder, whole_cap};
 use crate::event::{Lent, Raw};
 use crate::h2_close::cap_credit;
 use crate::h2_road::{H2, Intake, Loan};
@@ -20,7 +21,6 @@ use crate::parse::h2::{Sending, Stream, is_unwanted};
 use crate::parse::{Expect, MANUAL_WINDOW};
 use crate::stages;
 use crate::turn::{Step, Turn};
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// What one decoder is counted as, at least: a 32 KiB window and the inflater's tables.
@@ -50,15 +50,16 @@ enum From {
 }
 
 impl H2 {
-    /// The intake of a slot.
-    pub(crate) fn intake(&mut self, slot: u16) -> Option<&mut Intake> {
+    /// The intake of a slot, and a place for it in the queue.
+    pub(crate) fn intake(&mut self, slot: u16) -> Result<&mut Intake, NoMemory> {
         let slot = usize::from(slot);
         if self.intakes.len() <= slot {
             let more = (slot + 1 - self.intakes.len()).max(self.intakes.len());
-            self.intakes.reserve_exact(more);
+            self.intakes.try_reserve_exact(more)?;
+            self.queue.try_reserve(slot + 1 - self.queue.len().min(slot))?;
             self.intakes.resize_with(slot + 1, Intake::default);
         }
-        self.intakes.get_mut(slot)
+        self.intakes.get_mut(slot).ok_or(NoMemory)
     }
 
     /// The stream of a slot is over: says how much of the pool is free again.
@@ -190,7 +191,7 @@ impl Turn<'_> {
                     decoder.reset(intake.delivery.coding);
                     Ok(())
                 }
-                none => Decoder::new(intake.delivery.coding).map(|decoder| *none = Some(Box::new(decoder))),
+                none => held_decoder(intake.delivery.coding).map(|decoder| *none = Some(decoder)),
             };
             if let Err(violation) = made {
                 return Some(self.refuse(number, violation));
@@ -269,7 +270,10 @@ impl Turn<'_> {
         let Some(slot) = streams.slot_of(number) else { return Step::Again };
         let Some(intake) = h2.intakes.get_mut(usize::from(slot)) else { return Step::Again };
         intake.ended = true;
-        intake.trailers = Some(fields.of(&h2.receiver.section.lines).to_vec());
+        let Ok(lines) = copy(fields.of(&h2.receiver.section.lines)) else {
+            return self.no_memory();
+        };
+        intake.trailers = Some(lines);
         h2.enqueue(slot);
         Step::Again
     }
@@ -561,9 +565,14 @@ impl Turn<'_> {
         let stream = streams.by_slot(slot)?;
         stream.shared.received = true;
         let id = stream.shared.id;
-        h2.receiver.section.lines.clear();
-        h2.receiver.section.lines.extend_from_slice(&lines);
-        Some(Step::Event(Raw::Trailers { id, fields: Span::new(0, lines.len()) }))
+        let (arena, fields) = (&mut h2.receiver.section.lines, Span::new(0, lines.len()));
+        arena.clear();
+        if arena.capacity() < lines.len() {
+            *arena = lines; // nothing is copied where that would need memory
+        } else {
+            arena.extend_from_slice(&lines);
+        }
+        Some(Step::Event(Raw::Trailers { id, fields }))
     }
 
     /// The coded body is all here: what is left in the decoder, or in the job; `Some(None)` while the job is not back. `None` once

@@ -4,6 +4,7 @@
 //! with, go on with a body that is under way, read the next thing from the input, give a response its turn to write. What a body
 //! goes through is in `h2_body.rs`. Slightly long: the steps read best beside each other, in their order.
 
+use crate::base::memory::{Held, NoMemory};
 use crate::base::{Instant, Limit, Rule, Violation};
 use crate::connection::{Core, Engine};
 use crate::decode::coding::{ACCEPT, Coding, Decoder};
@@ -18,7 +19,6 @@ use crate::parse::{Content, Expect};
 use crate::read::Waiting;
 use crate::reply::Exchanges;
 use crate::turn::{Pause, Step, Turn, Wait};
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -44,7 +44,7 @@ pub(crate) struct H2 {
     pub(crate) decoders: u64,
     /// What they count in their pool.
     pub(crate) decoder_bytes: u64,
-    pub(crate) spare_decoder: Option<Box<Decoder>>,
+    pub(crate) spare_decoder: Option<Held<Decoder>>,
     pub(crate) spare: Vec<u8>,
     pub(crate) goodbye: Goodbye,
     pub(crate) idle: bool,
@@ -86,8 +86,8 @@ pub(crate) struct Loan {
 }
 
 impl H2 {
-    pub(crate) fn new(limits: &crate::Limits, now: Instant) -> Box<H2> {
-        Box::new(H2 {
+    pub(crate) fn new(limits: &crate::Limits, now: Instant) -> Result<Held<H2>, NoMemory> {
+        Held::new(H2 {
             receiver: h2::Receiver::new(limits, now),
             intakes: Vec::new(),
             loan: None,
@@ -179,9 +179,10 @@ impl Core {
     }
 
     /// HTTP/2 is spoken from here on.
-    pub(crate) fn begin_h2(&mut self, limits: &crate::Limits) {
-        self.engine = Engine::H2(H2::new(limits, self.pace.now));
-        self.exchanges = Exchanges::H2(Box::new(Streams::new(limits)));
+    pub(crate) fn begin_h2(&mut self, limits: &crate::Limits) -> Result<(), NoMemory> {
+        let (engine, exchanges) = (H2::new(limits, self.pace.now)?, Held::new(Streams::new(limits))?);
+        (self.engine, self.exchanges) = (Engine::H2(engine), Exchanges::H2(exchanges));
+        Ok(())
     }
 
     pub(crate) fn h2_is_between(&self) -> bool {
@@ -264,6 +265,13 @@ impl Turn<'_> {
                 Step::Again
             }
         }
+    }
+
+    /// Something that the connection cannot go on without was refused: it ends.
+    pub(crate) fn no_memory(&mut self) -> Step {
+        let violation = self.violation(Rule::NoMemory);
+        self.core.fail(violation);
+        Step::Again
     }
 
     pub(crate) fn violation(&self, rule: Rule) -> Violation {
@@ -367,7 +375,12 @@ impl Turn<'_> {
         if !ends {
             arm(streams, limits);
         }
-        let Some(intake) = h2.intake(slot) else { return Step::Again };
+        let Ok(intake) = h2.intake(slot) else {
+            if let Some(stream) = streams.by_slot(slot) {
+                stream.shared.aborted = true; // no handler has heard of it
+            }
+            return self.no_memory();
+        };
         intake.delivery.begin(coding);
         if !has_body {
             intake.delivery.over();
@@ -406,10 +419,11 @@ impl Turn<'_> {
         }
         let mut stream = Stream { number, ..Stream::default() };
         let mut at = At { stream: &mut stream, wire: &mut streams.wire };
-        let _ = at.respond(&mut self.outbox, limits, violation.status(), &[], Content::Whole(b""));
-        if !ends {
-            put_reset(&mut self.outbox, number, NO_ERROR);
-        }
+        match at.respond(&mut self.outbox, limits, violation.status(), &[], Content::Whole(b"")) {
+            Ok(_) if ends => true,
+            Ok(_) => put_reset(&mut self.outbox, number, NO_ERROR),
+            Err(_) => put_reset(&mut self.outbox, number, violation.h2_code()),
+        };
     }
 
     // ---- what handlers do, and what becomes of it ----
@@ -506,7 +520,9 @@ impl Turn<'_> {
         }
         if let Some((_, streams)) = self.core.h2() {
             let open = streams.stream(number).map_or(0, |s| s.account.open());
-            streams.remember(number, open);
+            if streams.remember(number, open).is_err() {
+                self.no_memory();
+            }
         }
         self.forget(number, why)
     }

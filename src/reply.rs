@@ -15,7 +15,7 @@ use crate::reply_coded::Plan;
 pub(crate) enum Exchanges {
     H1(One),
     #[cfg(feature = "alloc")]
-    H2(alloc::boxed::Box<crate::parse::h2::Streams>),
+    H2(crate::base::memory::Held<crate::parse::h2::Streams>),
     #[cfg(all(test, feature = "alloc"))]
     H3Model(crate::models::Streams),
 }

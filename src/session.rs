@@ -64,7 +64,9 @@ impl OwnedSession {
 
     /// The certificates that the client proved to own, its own first, as DER. None at all is no identity.
     pub fn with_chain<'c>(self, chain: impl Iterator<Item = &'c [u8]> + Clone) -> OwnedSession {
-        let flat = crate::base::flatten(chain);
+        // Whoever hands a session over copies it, once a connection, and has no way back for want of memory in any of its fields.
+        let no_memory = |_| alloc::alloc::handle_alloc_error(core::alloc::Layout::new::<OwnedSession>());
+        let flat = crate::base::flatten(chain).unwrap_or_else(no_memory);
         OwnedSession { identity: Some(flat).filter(|flat| !flat.is_empty()), ..self }
     }
 

@@ -36,15 +36,17 @@ pub(crate) struct Stages {
 
 /// On the heap, where there is one: most connections have none.
 #[cfg(feature = "alloc")]
-pub(crate) type Kept = Option<alloc::boxed::Box<Stages>>;
+pub(crate) type Kept = Option<crate::base::memory::Held<Stages>>;
 #[cfg(not(feature = "alloc"))]
 pub(crate) type Kept = Option<Stages>;
 
 impl Stages {
-    #[allow(clippy::useless_conversion)] // into a box, where there is an allocator
     pub(crate) fn of(config: &crate::Config) -> Kept {
-        let clock = config.stage_clock()?;
-        Some(Stages { clock, stats: StageStats::default() }.into())
+        let stages = Stages { clock: config.stage_clock()?, stats: StageStats::default() };
+        #[cfg(feature = "alloc")]
+        return crate::base::memory::Held::new(stages).ok(); // without memory nothing is measured
+        #[cfg(not(feature = "alloc"))]
+        Some(stages)
     }
 
     #[cfg(feature = "alloc")]

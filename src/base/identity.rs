@@ -58,16 +58,19 @@ impl core::fmt::Debug for Identity<'_> {
 
 /// One run of bytes of a chain, allocated once. A certificate of 16 MiB or more ends it: none can be sent.
 #[cfg(feature = "alloc")]
-pub(crate) fn flatten<'c>(chain: impl Iterator<Item = &'c [u8]> + Clone) -> alloc::boxed::Box<[u8]> {
+pub(crate) fn flatten<'c>(
+    chain: impl Iterator<Item = &'c [u8]> + Clone,
+) -> Result<alloc::boxed::Box<[u8]>, super::memory::NoMemory> {
     let fits = chain.take_while(|certificate| certificate.len() < 1 << 24);
     let size = fits.clone().map(|certificate| PREFIX + certificate.len()).sum();
-    let mut list = alloc::vec::Vec::with_capacity(size);
+    let mut list = alloc::vec::Vec::new();
+    list.try_reserve_exact(size)?;
     for certificate in fits {
         let [_, length @ ..] = u32::try_from(certificate.len()).unwrap_or_default().to_be_bytes();
         list.extend_from_slice(&length);
         list.extend_from_slice(certificate);
     }
-    list.into_boxed_slice()
+    Ok(list.into_boxed_slice())
 }
 
 #[cfg(all(test, feature = "alloc"))]
@@ -79,11 +82,11 @@ mod tests {
     fn a_chain_comes_back_as_it_went_in() {
         let long = vec![7; 70_000];
         let chain = [&b"own"[..], b"", &long];
-        let flat = flatten(chain.into_iter());
+        let flat = flatten(chain.into_iter()).unwrap();
         let identity = Identity::of(&flat).unwrap();
         assert_eq!(identity.chain().collect::<Vec<_>>(), chain);
         assert_eq!(identity.end_entity(), b"own");
         assert_eq!(format!("{identity:?}"), "[3, 0, 70000]");
-        assert_eq!(Identity::of(&flatten([].into_iter())), None);
+        assert_eq!(Identity::of(&flatten([].into_iter()).unwrap()), None);
     }
 }

@@ -30,6 +30,8 @@ pub enum Misuse {
     NoTrailers,
     /// The peer did not ask for that, or not for that protocol.
     NoUpgrade,
+    /// There is no memory to say it. Where the head of a complete answer was said before, its stream is reset.
+    NoMemory,
     /// No such job was handed out, or it came back before.
     UnknownJob,
 }
@@ -66,6 +68,7 @@ impl core::fmt::Display for Misuse {
             Misuse::TooMuchContent => "more content than was declared",
             Misuse::NoTrailers => "trailers need streamed content",
             Misuse::NoUpgrade => "the peer did not ask to upgrade",
+            Misuse::NoMemory => "no memory",
             Misuse::UnknownJob => "no such job is out",
         })
     }

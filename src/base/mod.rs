@@ -3,6 +3,8 @@
 mod bucket;
 mod identity;
 mod limits;
+#[cfg(feature = "alloc")]
+pub(crate) mod memory;
 mod misuse;
 #[cfg(feature = "alloc")]
 mod names;

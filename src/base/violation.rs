@@ -187,6 +187,7 @@ rules! {
     ProxyTruncated: Connection 400 PROTOCOL 0 "PROXY protocol §2.2" "the connection ended inside a PROXY header";
     ProxyTimeout: Connection 408 CANCEL 0 "PROXY protocol §2" "the PROXY header did not arrive in time" limit HeadMs;
     Overloaded: Connection 503 CALM 0 "RFC 9110 §15.6.4" "the server has too many connections";
+    NoMemory: Connection 500 INTERNAL 0 "RFC 9110 §15.6.1" "the server has no memory for what this needs";
     // Time and rates
     HeadTimeout: Connection 408 CANCEL 0 "RFC 9112 §9.5" "the head did not arrive in time" limit HeadMs;
     HandshakeTimeout: Connection 408 CANCEL 90 "RFC 9112 §9.5" "the TLS handshake did not end in time" limit HandshakeMs;
@@ -225,6 +226,7 @@ rules! {
     TlsTruncated: Connection 400 CANCEL 0 "RFC 8446 §6.1" "the connection ended without close_notify";
     TlsKeysWornOut: Connection 400 INTERNAL 80 "RFC 8446 §5.5" "a key has sealed or opened as much as it safely can";
     TlsInternal: Connection 500 INTERNAL 80 "RFC 8446 §6.2" "the TLS library failed";
+    TlsNoMemory: Connection 500 INTERNAL 80 "RFC 8446 §6.2" "the server has no memory for the handshake";
     // Content codings
     CodingUnknown: Message 415 REFUSED 0 "RFC 9110 §8.4" "the content coding is not known here";
     CodingLayers: Message 415 REFUSED 0 "RFC 9110 §8.4" "too many layers of content coding" limit CodingLayers;

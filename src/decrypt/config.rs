@@ -117,7 +117,8 @@ impl<T: ?Sized> Bound<T> {
     /// Length, binding, bytes. The length in front keeps bindings apart of which one begins like another.
     fn join(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let binding = self.binding.as_deref()?;
-        let mut joined = Vec::with_capacity(8 + binding.len() + bytes.len());
+        let mut joined = Vec::new();
+        joined.try_reserve_exact(8 + binding.len() + bytes.len()).ok()?; // without memory there is no ticket
         joined.extend_from_slice(&(binding.len() as u64).to_be_bytes());
         joined.extend_from_slice(binding);
         joined.extend_from_slice(bytes);

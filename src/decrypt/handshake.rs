@@ -22,6 +22,7 @@ use super::config::TlsConfig;
 use super::hello;
 use super::record::{self, Fault, Header, Suite};
 use super::traffic::Alert;
+use crate::base::memory::{copy, copy_text, extend};
 use crate::base::{Limit, Limits, Rule, flatten};
 
 // What our own flight and the rest may take next to a message that is being joined.
@@ -232,6 +233,7 @@ impl Handshake {
     fn client_hello(&mut self, limits: &Limits, content: &[u8], total: usize, out: &mut Vec<u8>) -> Result<Step, Rule> {
         let limit = limits.size(Limit::ClientHelloBytes);
         if self.hello.is_empty() {
+            self.hello.try_reserve(record::HEADER + 4).map_err(no_memory)?;
             self.hello.resize(record::HEADER, 0);
         }
         // The first four bytes are judged before the rest is kept.
@@ -255,7 +257,7 @@ impl Handshake {
             // Something follows the ClientHello in its record, where the keys change (RFC 8446 §5.1).
             return Err(Rule::TlsRecordType);
         }
-        reserve(&mut self.hello, rest.len(), record::HEADER + 4 + limit);
+        reserve(&mut self.hello, rest.len(), record::HEADER + 4 + limit)?;
         self.hello.extend_from_slice(rest);
         if after < whole {
             return Ok(Step::More { total });
@@ -267,8 +269,9 @@ impl Handshake {
     fn hello_is_whole(&mut self, out: &mut Vec<u8>) -> Result<(), Rule> {
         if self.offer.is_none() {
             let found = hello::peek(self.hello.get(record::HEADER..).unwrap_or_default());
-            self.offer =
-                Some(Offer { sni: found.sni.map(Box::from), alpn: found.alpn.into(), early_data: found.early_data });
+            let sni = found.sni.map(copy_text).transpose().map_err(no_memory)?;
+            let alpn = copy(found.alpn).map_err(no_memory)?.into_boxed_slice();
+            self.offer = Some(Offer { sni, alpn, early_data: found.early_data });
         }
         if !self.settled {
             self.waiting = true;
@@ -291,7 +294,7 @@ impl Handshake {
         } else {
             let message = hello.get(record::HEADER..).unwrap_or_default();
             let records = body.div_ceil(record::FRAGMENT);
-            self.incoming.reserve_exact(body + records * record::HEADER);
+            self.incoming.try_reserve_exact(body + records * record::HEADER).map_err(no_memory)?;
             for part in message.chunks(record::FRAGMENT) {
                 let start = self.incoming.len();
                 self.incoming.resize(start + record::HEADER, 0);
@@ -322,7 +325,7 @@ impl Handshake {
         if self.incoming.len().saturating_add(record.len()) > room {
             return Err(Rule::TlsHandshakeTooLong);
         }
-        reserve(&mut self.incoming, record.len(), room);
+        reserve(&mut self.incoming, record.len(), room)?;
         self.incoming.extend_from_slice(record);
         let total = record.len();
         Ok(match self.drive(out)? {
@@ -338,11 +341,9 @@ impl Handshake {
         loop {
             let status = conn.process_tls_records(&mut self.incoming);
             let discard = status.discard;
-            let mut driven = None;
+            let (mut driven, mut encoded) = (None, Ok(()));
             match status.state {
-                Ok(ConnectionState::EncodeTlsData(mut chunk)) => {
-                    encode(out, |room| chunk.encode(room))?;
-                }
+                Ok(ConnectionState::EncodeTlsData(mut chunk)) => encoded = encode(out, |room| chunk.encode(room)),
                 Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 Ok(ConnectionState::BlockedHandshake) => driven = Some(Ok(Driven::Blocked)),
                 Ok(ConnectionState::WriteTraffic(_)) => driven = Some(Ok(Driven::Done)),
@@ -354,6 +355,10 @@ impl Handshake {
             self.incoming.drain(..discard);
             if self.incoming.is_empty() {
                 self.incoming = Vec::new();
+            }
+            if let Err(rule) = encoded {
+                self.conn = None; // a part of a flight is lost: whatever rustls says behind it could not be opened
+                return Err(rule);
             }
             match driven {
                 None => {}
@@ -376,7 +381,7 @@ impl Handshake {
     /// Takes the connection apart once `open` said that it is done.
     pub(super) fn finish(mut self, limits: &Limits) -> Result<Finished, Rule> {
         let conn = self.conn.take().ok_or(Rule::TlsInternal)?;
-        let alpn = conn.alpn_protocol().map(Box::from);
+        let alpn = conn.alpn_protocol().map(copy).transpose().map_err(no_memory)?.map(Vec::into_boxed_slice);
         let resumed = conn.handshake_kind() == Some(HandshakeKind::Resumed);
         let (identity, refused) = match self.identity(&conn, limits) {
             Ok(identity) => (identity, None),
@@ -406,7 +411,7 @@ impl Handshake {
         if bytes > limits.size(Limit::ClientCertificateBytes) {
             return Err(Rule::TlsCertificatesTooLong);
         }
-        Ok(Some(flatten(chain.iter().map(|certificate| certificate.as_ref()))))
+        flatten(chain.iter().map(|certificate| certificate.as_ref())).map(Some).map_err(no_memory)
     }
 
     /// The records that end a handshake which failed by `code`.
@@ -421,15 +426,14 @@ impl Handshake {
         }
         if self.speaks_plaintext() {
             let [level, code] = super::traffic::alert(code);
-            words.extend_from_slice(&[record::ALERT, 3, 3, 0, 2, level, code]);
+            let _ = extend(&mut words, &[record::ALERT, 3, 3, 0, 2, level, code]); // without memory there is no alert
             return words;
         }
         let Some(conn) = self.conn.as_mut().filter(|_| code != 0) else { return words };
         for bad in BAD_RECORDS {
-            if conn.wants_write() {
+            if conn.wants_write() || extend(&mut self.incoming, bad).is_err() {
                 break;
             }
-            self.incoming.extend_from_slice(bad);
             let status = conn.process_tls_records(&mut self.incoming);
             let discard = status.discard;
             drop(status);
@@ -482,12 +486,17 @@ fn frame(record: &mut [u8], len: usize) {
 }
 
 // Makes room by doubling, but never beyond `bound`: linear work, and a capacity that the bound covers.
-fn reserve(buffer: &mut Vec<u8>, more: usize, bound: usize) {
+fn reserve(buffer: &mut Vec<u8>, more: usize, bound: usize) -> Result<(), Rule> {
     let need = buffer.len().saturating_add(more);
     if need > buffer.capacity() {
         let target = buffer.capacity().saturating_mul(2).clamp(need, bound.max(need));
-        buffer.reserve_exact(target.saturating_sub(buffer.len()));
+        buffer.try_reserve_exact(target.saturating_sub(buffer.len())).map_err(no_memory)?;
     }
+    Ok(())
+}
+
+fn no_memory<E>(_: E) -> Rule {
+    Rule::TlsNoMemory
 }
 
 // Asks for the size first, then for the bytes.
@@ -498,7 +507,7 @@ fn encode(out: &mut Vec<u8>, mut chunk: impl FnMut(&mut [u8]) -> Result<usize, E
         Ok(_) => return Ok(()),
         Err(_) => return Err(Rule::TlsInternal),
     };
-    out.reserve_exact(size);
+    out.try_reserve_exact(size).map_err(no_memory)?;
     out.resize(start + size, 0);
     chunk(out.get_mut(start..).unwrap_or_default()).map_err(|_| Rule::TlsInternal)?;
     Ok(())

@@ -56,6 +56,7 @@ mod traffic;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::base::memory::{Held, extend};
 use crate::base::{Identity, Instant, Limit, Limits, Names, Rule, Violation};
 use handshake::{Finished, Handshake, Step};
 use record::Form;
@@ -97,8 +98,8 @@ pub enum Opened {
 }
 
 enum Phase {
-    Handshake(Box<Handshake>),
-    Traffic(Box<Traffic>),
+    Handshake(Held<Handshake>),
+    Traffic(Held<Traffic>),
     Over,
 }
 
@@ -124,7 +125,7 @@ pub struct Tls {
     resumed: bool,
     last: Last,
     failed: Option<Violation>,
-    /// What a chosen configuration led to, told by the next `open`.
+    /// What a chosen configuration led to, or whether there was memory to begin with, told by the next `open`.
     chosen: Result<(), Rule>,
     version: Option<&'static str>,
     cipher: Option<&'static str>,
@@ -164,8 +165,12 @@ impl Tls {
 
     /// A connection that nothing has come from yet.
     pub fn new(config: &TlsConfig) -> Tls {
+        let (phase, chosen) = match Held::new(Handshake::new(config.clone())) {
+            Ok(handshake) => (Phase::Handshake(handshake), Ok(())),
+            Err(_) => (Phase::Over, Err(Rule::TlsNoMemory)),
+        };
         Tls {
-            phase: Phase::Handshake(Box::new(Handshake::new(config.clone()))),
+            phase,
             out: Vec::new(),
             sent: 0,
             consumed: 0,
@@ -176,7 +181,7 @@ impl Tls {
             resumed: false,
             last: Last::Open,
             failed: None,
-            chosen: Ok(()),
+            chosen,
             version: None,
             cipher: None,
             alpn: None,
@@ -266,12 +271,13 @@ impl Tls {
             return Err(Rule::TlsInternal);
         };
         let names = handshake.config().names().cloned();
-        let done = handshake.finish(limits)?;
+        let done = handshake.into_inner().finish(limits)?;
         let Finished { secrets, kernel, suite, version, identity, refused, alpn, sni, resumed } = done;
         let asks = if alpn.as_deref() == Some(b"h2") { 0 } else { 1 };
         let receive = record::Receive::new(suite, secrets.rx)?;
         let send = record::Send::new(suite, secrets.tx)?;
-        self.phase = Phase::Traffic(Box::new(Traffic::new(kernel, suite, receive, send, asks, limits, now)));
+        let traffic = Traffic::new(kernel, suite, receive, send, asks, limits, now);
+        self.phase = Phase::Traffic(Held::new(traffic).map_err(|_| Rule::TlsNoMemory)?);
         if let Some(rule) = refused {
             return Err(rule);
         }
@@ -491,7 +497,12 @@ impl Tls {
             (_, Last::Queued(0)) if code != 0 => self.last = Last::Queued(code),
             (_, Last::Queued(_)) => {}
             (Phase::Handshake(handshake), Last::Open) => {
-                self.out.extend_from_slice(&handshake.last_words(code));
+                let words = handshake.last_words(code);
+                if self.out.is_empty() {
+                    self.out = words;
+                } else {
+                    let _ = extend(&mut self.out, &words); // without memory it ends without a word
+                }
                 (self.phase, self.last) = (Phase::Over, Last::Sent);
             }
             (Phase::Traffic(_), Last::Open) => self.last = Last::Queued(code),

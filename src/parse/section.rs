@@ -11,6 +11,7 @@ use super::h1::{Facts, HeadSpans, Version};
 use super::pack::{Field, Origin};
 use super::priority::Priority;
 use super::semantics::{self, is_lower_token, is_value};
+use crate::base::memory::{NoMemory, reserve};
 use crate::base::{Limit, Limits, Rule, Span};
 use alloc::vec::Vec;
 
@@ -219,7 +220,9 @@ impl Section {
         self.start = Some(from);
         let Some(authority) = self.pseudo[AUTHORITY] else { return };
         let line = self.lines.len() - from;
-        self.put_host(authority);
+        if self.put_host(authority).is_err() {
+            return self.breaks(Rule::NoMemory);
+        }
         let added = self.lines.len() - from - line;
         if let Some(both) = self.lines.get_mut(from..) {
             both.rotate_left(line);
@@ -229,11 +232,13 @@ impl Section {
         field.value = Span { start: field.value.start + by, end: field.value.end + by };
     }
 
-    fn put_host(&mut self, authority: Span) {
+    fn put_host(&mut self, authority: Span) -> Result<(), NoMemory> {
+        reserve(&mut self.lines, b"host: \r\n".len() + authority.len())?;
         self.lines.extend_from_slice(b"host: ");
         self.lines.extend_from_within(authority.start as usize..authority.end as usize);
         self.lines.extend_from_slice(b"\r\n");
         self.facts.lines += 1;
+        Ok(())
     }
 
     /// Crumbs are gathered, and become one line at the end (RFC 9113 §8.2.3).
@@ -242,10 +247,14 @@ impl Section {
         if u64::from(self.crumb_count) > limits.get(Limit::CookieCrumbs) {
             return self.breaks(Rule::TooManyCrumbs);
         }
+        let value = field.value.of(&self.lines);
+        if reserve(&mut self.crumbs, b"; ".len() + value.len()).is_err() {
+            return self.breaks(Rule::NoMemory);
+        }
         if self.crumb_count > 1 {
             self.crumbs.extend_from_slice(b"; ");
         }
-        self.crumbs.extend_from_slice(field.value.of(&self.lines));
+        self.crumbs.extend_from_slice(value);
         self.lines.truncate(field.name.start as usize);
     }
 
@@ -294,12 +303,13 @@ impl Section {
         if self.start.is_none()
             && let Some(authority) = self.pseudo[AUTHORITY]
         {
-            self.put_host(authority);
+            self.put_host(authority)?;
         }
         if self.crumb_count > 0 {
             if self.crumbs.len() as u64 > limits.get(Limit::FieldValueBytes) {
                 return Err(Rule::FieldValueTooLong); // the line that it has become is one for HTTP/1.1, too (SEM-07)
             }
+            reserve(&mut self.lines, b"cookie: \r\n".len() + self.crumbs.len())?;
             self.lines.extend_from_slice(b"cookie: ");
             self.lines.extend_from_slice(&self.crumbs);
             self.lines.extend_from_slice(b"\r\n");

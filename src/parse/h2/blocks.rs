@@ -4,8 +4,10 @@
 use super::frame::{FrameHeader, HEADER, flag, kind};
 use super::receive::{Item, Receiver, Stage, Step};
 use super::state::{Incoming, State, Verdict};
+use crate::base::memory::extend;
 use crate::base::{Limit, Rule, Sink};
 use crate::parse::h1::Version;
+use crate::parse::pack::Fault;
 
 /// A header block under way.
 #[derive(Copy, Clone, Debug)]
@@ -49,7 +51,7 @@ impl<S: Sink> Step<'_, S> {
                 self.r.stage = Stage::Header;
                 return self.section(total, fragment);
             }
-            self.r.block.extend_from_slice(fragment);
+            extend(&mut self.r.block, fragment)?;
             self.r.stage = Stage::Header;
             return self.block_ends(total);
         }
@@ -75,7 +77,7 @@ impl<S: Sink> Step<'_, S> {
             self.r.guard.streams += 1;
             if number > self.streams.last_served {
                 verdict = Verdict::Ignore; // RFC 9113 §6.8
-                self.streams.remember(number, self.window());
+                self.streams.remember(number, self.window())?;
             } else if self.streams.len() as u64 >= self.limits.get(Limit::ConcurrentStreams) {
                 verdict = Verdict::Stream(Rule::TooManyStreams);
             }
@@ -116,7 +118,7 @@ impl<S: Sink> Step<'_, S> {
             return Ok(Item::Need { want: left as usize });
         }
         let n = plain.len().min(left as usize);
-        self.r.block.extend_from_slice(plain.get(..n).unwrap_or_default());
+        extend(&mut self.r.block, plain.get(..n).unwrap_or_default())?;
         let left = left - n as u32;
         self.r.stage = Stage::Fragment { left, from };
         if left > 0 {
@@ -193,6 +195,7 @@ impl<S: Sink> Step<'_, S> {
                     }
                 }
                 Ok(None) => return Ok(()),
+                Err(Fault::NoMemory) => return Err(Rule::NoMemory),
                 Err(_) => return Err(Rule::HeaderCompression),
             }
         }
@@ -201,17 +204,18 @@ impl<S: Sink> Step<'_, S> {
     fn request(&mut self, len: usize, number: u32, ends: bool, state: State) -> Result<Item, Rule> {
         let complete = match self.r.section.finish_request(ends, Version::Http2, self.limits) {
             Ok(complete) => complete,
+            Err(Rule::NoMemory) => return Err(Rule::NoMemory),
             Err(rule) => {
-                self.streams.remember(number, self.window());
+                self.streams.remember(number, self.window())?;
                 self.r.guard.provoked(self.now)?;
                 return Ok(Item::Malformed { len, number, rule, ends });
             }
         };
         if complete.facts.content_length.is_some_and(|n| n > self.limits.get(Limit::BodyBytes)) {
-            self.streams.remember(number, self.window());
+            self.streams.remember(number, self.window())?;
             return Ok(Item::Malformed { len, number, rule: Rule::BodyTooLarge, ends });
         }
-        let slot = self.streams.open(number, state, &complete.facts, self.limits, self.now);
+        let slot = self.streams.open(number, state, &complete.facts, self.limits, self.now)?;
         let early = self.r.early.iter().find(|e| e.0 == number).map(|e| e.1); // one entry a number
         self.r.early.retain(|e| e.0 > number);
         if let Some(priority) = early.or(complete.priority)

@@ -16,6 +16,7 @@ use super::ledger::Exceeded;
 use super::settings::{INITIAL_TABLE, table_bytes};
 use super::state::{Incoming, State, Verdict};
 use super::streams::{MOST_WINDOW, Streams};
+use crate::base::memory::{extend, push};
 use crate::base::{Instant, Limit, Limits, Rule, Sink, Span, Violation};
 use crate::parse::section::{Complete, Section};
 use crate::parse::{Priority, pack};
@@ -357,7 +358,7 @@ impl<S: Sink> Step<'_, S> {
     /// A PRIORITY_UPDATE that is not here whole: gathered, since an inbox may be smaller than that.
     fn long(&mut self, plain: &[u8], len: usize) -> Result<Item, Rule> {
         let n = plain.len().min(len - self.r.block.len());
-        self.r.block.extend_from_slice(plain.get(..n).unwrap_or_default());
+        extend(&mut self.r.block, plain.get(..n).unwrap_or_default())?;
         let missing = len - self.r.block.len();
         match (missing, n) {
             (0, _) => {
@@ -396,7 +397,7 @@ impl<S: Sink> Step<'_, S> {
                 {
                     return Err(Rule::PriorityUpdateStream);
                 } else {
-                    self.r.early.push((number, priority));
+                    push(&mut self.r.early, (number, priority))?;
                 }
             }
             None => {}

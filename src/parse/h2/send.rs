@@ -3,6 +3,7 @@
 
 use super::frame::{CANCEL, FrameHeader, HEADER, flag, kind};
 use super::streams::{At, Sending, Streams, Wire, length_of};
+use crate::base::memory::{extend, reserve};
 use crate::base::{FieldFault, Limit, Limits, Misuse, Sink};
 use crate::parse::exchange::Content;
 use crate::parse::pack;
@@ -76,6 +77,7 @@ impl At<'_> {
             return Err(Misuse::NoRoom);
         }
         block.clear();
+        reserve(block, size)?; // for all that follows: `size` is a bound of it
         if said {
             block.extend_from_slice(&last_head.block);
         } else {
@@ -101,7 +103,7 @@ impl At<'_> {
                 encoder.content_length(block, n);
                 last_head.length.0 = n;
                 last_head.length.1.clear();
-                last_head.length.1.extend_from_slice(block.get(from..).unwrap_or_default());
+                let _ = extend(&mut last_head.length.1, block.get(from..).unwrap_or_default()); // else it is coded again
             }
             None => {}
         }
@@ -160,7 +162,12 @@ impl At<'_> {
         }
         let rest = bytes.get(taken..).unwrap_or_default();
         if !rest.is_empty() && ends(bytes.len()) && rest.len() <= PARK && self.stream.parked.is_empty() {
-            self.stream.parked.extend_from_slice(rest); // a small answer never waits for its handler
+            // A small answer never waits for its handler. What cannot be parked never comes: the stream is reset.
+            if let Err(no) = extend(&mut self.stream.parked, rest) {
+                self.stream.sending = Sending::Broken;
+                self.rank();
+                return Err(no.into());
+            }
             taken = bytes.len();
         }
         if let Some(left) = left {
@@ -410,6 +417,10 @@ impl LastHead {
         let len: usize = fields.iter().map(|f| f.0.len() + f.1.len() + 2).sum();
         if len > MOST_LAST || fields.iter().any(|f| f.0.len().max(f.1.len()) > 255) {
             return;
+        }
+        self.version = None;
+        if reserve(&mut self.text, len).is_err() || reserve(&mut self.block, block.len()).is_err() {
+            return; // it is made again
         }
         self.text.clear();
         for (name, value) in fields {

@@ -6,6 +6,7 @@
 use super::frame::LEAST_FRAME;
 use super::ledger::{Account, Ledger};
 use super::state::State;
+use crate::base::memory::{NoMemory, push};
 use crate::base::{Instant, Limit, Limits};
 use crate::parse::exchange::{Content, Exchange, Expect, MANUAL_WINDOW};
 use crate::parse::h1::Facts;
@@ -278,15 +279,32 @@ impl Streams {
         }
     }
 
+    /// One more slot, and a place for it wherever it may have to stand: whatever becomes of its stream needs no memory from then on.
+    fn grow(&mut self) -> Result<u16, NoMemory> {
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.try_reserve_exact(self.slots.len().max(1))?; // from one on: most connections are idle
+        }
+        let all = self.slots.len() + 1;
+        self.places.try_reserve(all - self.places.len().min(all))?;
+        self.free.try_reserve(all - self.free.len().min(all))?;
+        self.touched.try_reserve(all - self.touched.len().min(all))?;
+        self.slots.push(Stream::default());
+        Ok((all - 1) as u16)
+    }
+
     /// A request opens a stream.
-    pub(crate) fn open(&mut self, number: u32, state: State, facts: &Facts, limits: &Limits, now: Instant) -> u16 {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            if self.slots.len() == self.slots.capacity() {
-                self.slots.reserve_exact(self.slots.len().max(1)); // from one on: most connections are idle
-            }
-            self.slots.push(Stream::default());
-            (self.slots.len() - 1) as u16
-        });
+    pub(crate) fn open(
+        &mut self,
+        number: u32,
+        state: State,
+        facts: &Facts,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<u16, NoMemory> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => self.grow()?,
+        };
         let window = u32::try_from(limits.get(Limit::StreamWindowBytes)).unwrap_or(u32::MAX);
         if let Some(stream) = self.slots.get_mut(usize::from(slot)) {
             let parked = core::mem::take(&mut stream.parked);
@@ -312,7 +330,7 @@ impl Streams {
             };
         }
         self.places.push((number, slot));
-        slot
+        Ok(slot)
     }
 
     /// The stream is over for both sides and for the handler: whatever it held is free.
@@ -351,15 +369,15 @@ impl Streams {
     }
 
     /// We have reset it: what is under way on it is no fault, and up to `open` bytes of that are not even odd.
-    pub(crate) fn remember(&mut self, number: u32, open: u32) {
+    pub(crate) fn remember(&mut self, number: u32, open: u32) -> Result<(), NoMemory> {
         if self.remembered.len() < self.most_remembered {
-            self.remembered.push((number, open));
-            return;
+            return push(&mut self.remembered, (number, open));
         }
         if let Some(place) = self.remembered.get_mut(self.remembered_at) {
             *place = (number, open);
         }
         self.remembered_at = (self.remembered_at + 1) % self.most_remembered;
+        Ok(())
     }
 
     /// So many bytes came on a stream that we have reset. True: they may have been under way then.

@@ -3,6 +3,7 @@
 use super::table::{Table, copy};
 use super::{Fault, fixed, huffman, integer};
 use crate::base::Span;
+use crate::base::memory::extend;
 use alloc::vec::Vec;
 
 /// What both sides' tables hold until something else was agreed on (RFC 9113 §6.5.2).
@@ -102,12 +103,12 @@ impl Decoder {
         (self.updates, self.indexed) = (0, false);
         let start = lines.len();
         if let Some(entry) = fixed::entry(index) {
-            lines.extend_from_slice(&entry.line);
+            extend(lines, &entry.line)?;
             lines.truncate(start + usize::from(entry.len));
             return Ok(Some(field(start, entry.name.into(), entry.len.into(), Origin::Static(index as u8))));
         }
         let record = self.dynamic(index)?;
-        let len = self.table.copy_line(record, lines);
+        let len = self.table.copy_line(record, lines)?;
         Ok(Some(field(start, record.name as usize, len, Origin::Dynamic(record.mark as u8))))
     }
 
@@ -141,19 +142,19 @@ impl Decoder {
         };
         let origin = if index == 0 {
             string(&mut rest, lines)?;
-            lines.extend_from_slice(b": ");
+            extend(lines, b": ")?;
             Origin::Literal
         } else {
             self.name(index, lines)?
         };
         let colon = lines.len();
         string(&mut rest, lines)?;
-        lines.extend_from_slice(b"\r\n");
+        extend(lines, b"\r\n")?;
         *block = rest;
         let (name, line) = (colon - 2 - start, lines.len() - start);
         let mut field = field(start, name, line, origin);
         field.sensitive = first & 0xf0 == 0x10;
-        if indexed && let Some(place) = self.table.insert(name, line - name - 4, 0) {
+        if indexed && let Some(place) = self.table.insert(name, line - name - 4, 0)? {
             place.copy_from_slice(lines.get(start..).unwrap_or_default());
             field.indexed = true;
         }
@@ -179,12 +180,12 @@ impl Decoder {
     fn name(&self, index: u32, lines: &mut Vec<u8>) -> Result<Origin, Fault> {
         if let Some(entry) = fixed::entry(index) {
             let end = lines.len() + usize::from(entry.name) + 2;
-            lines.extend_from_slice(&entry.line);
+            extend(lines, &entry.line)?;
             lines.truncate(end);
             Ok(Origin::StaticName(index as u8))
         } else {
             let record = self.dynamic(index)?;
-            self.table.copy_name(record, lines);
+            self.table.copy_name(record, lines)?;
             Ok(Origin::DynamicName(record.mark as u8))
         }
     }
@@ -238,7 +239,7 @@ fn string(block: &mut &[u8], lines: &mut Vec<u8>) -> Result<(), Fault> {
     if first & 0x80 != 0 {
         huffman::decode(text, lines)?;
     } else {
-        copy(block, len, lines); // not from `text`: a short one is moved with what lies behind it
+        copy(block, len, lines)?; // not from `text`: a short one is moved with what lies behind it
     }
     *block = rest;
     Ok(())

@@ -141,8 +141,9 @@ impl Encoder {
         if Table::cost(name.len(), value.len()) > self.table.most() / 4 {
             return literal(out, How::Plain, index, name, value);
         }
-        literal(out, How::Indexed, index, name, value);
-        self.insert(mark, name, value);
+        // Without memory it stays out of the table. What went for it may still be in the peer's, which does no harm: those are its oldest.
+        let how = if self.insert(mark, name, value) { How::Indexed } else { How::Plain };
+        literal(out, how, index, name, value);
     }
 
     #[inline]
@@ -164,9 +165,10 @@ impl Encoder {
         self.version
     }
 
-    fn insert(&mut self, mark: u32, name: &[u8], value: &[u8]) {
+    /// Puts a line into the table, which it fits; `false`: there is no memory for that.
+    fn insert(&mut self, mark: u32, name: &[u8], value: &[u8]) -> bool {
         self.version = self.version.wrapping_add(1);
-        let Some(line) = self.table.insert(name.len(), value.len(), mark) else { return };
+        let Ok(Some(line)) = self.table.insert(name.len(), value.len(), mark) else { return false };
         let (its_name, rest) = line.split_at_mut(name.len());
         its_name.copy_from_slice(name);
         its_name.make_ascii_lowercase();
@@ -175,6 +177,7 @@ impl Encoder {
         }
         self.slots[mark as usize % SLOTS] = self.count;
         self.count = self.count.wrapping_add(1);
+        true
     }
 
     /// Heap bytes, by capacity: for a table of 4,096 at most about 10 KiB.

@@ -4,6 +4,7 @@
 //! all there is to know, and every table is made from them when this is compiled.
 
 use super::Fault;
+use crate::base::memory::reserve;
 use alloc::vec::Vec;
 
 /// Bits of every symbol's code. The last symbol is EOS, which is never sent.
@@ -162,12 +163,12 @@ fn last(coded: &[u8], len: usize) -> u64 {
 ///
 /// # Errors
 /// [`Fault::Huffman`] if the padding is not fewer than eight ones, or if EOS is in the text. `out` may hold a part of
-/// the text then.
+/// the text then. [`Fault::NoMemory`]: nothing was decoded.
 pub fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     /// Looks at each word: four windows fit the 56 bits that are certain, and eight symbols fit a word.
     const LOOKS: usize = 4;
 
-    out.reserve(coded.len() + coded.len() / 5 * 3 + 16);
+    reserve(out, coded.len() + coded.len() / 5 * 3 + 16)?;
     // The next bits, from the top, inverted; so many of them are counted; and the bytes whose bits are not.
     let (mut bits, mut held, mut rest) = (0u64, 0u32, coded);
     loop {

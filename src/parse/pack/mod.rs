@@ -13,6 +13,7 @@ pub mod integer;
 mod table;
 mod words;
 
+use crate::base::memory::NoMemory;
 use core::fmt;
 
 pub use decode::{Decoder, Field, Origin};
@@ -34,6 +35,14 @@ pub enum Fault {
     /// A change of the table's size that is above the setting, behind a field, or the third in a block (RFC 7541 §4.2,
     /// §6.3).
     SizeUpdate,
+    /// There is no memory for what it decodes to, or for the table. That is nobody's fault, but the tables differ all the same.
+    NoMemory,
+}
+
+impl From<NoMemory> for Fault {
+    fn from(_: NoMemory) -> Fault {
+        Fault::NoMemory
+    }
 }
 
 impl fmt::Display for Fault {
@@ -44,6 +53,7 @@ impl fmt::Display for Fault {
             Fault::Index => "the header block refers to a table entry that does not exist",
             Fault::Huffman => "Huffman-coded text has wrong padding or the end-of-string symbol in it",
             Fault::SizeUpdate => "the header block changes the table's size too far, too late or too often",
+            Fault::NoMemory => "no memory for what the header block decodes to",
         })
     }
 }

@@ -7,6 +7,7 @@
 //! Lines lie as `name: value\r\n`, in one piece, so that a reference costs one copy. What is gone is overwritten by
 //! moving the rest to the front, which happens only once at least half as many bytes came in as are moved.
 
+use crate::base::memory::{NoMemory, extend};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
@@ -108,14 +109,14 @@ impl Table {
 
     /// Appends the whole line of an entry; says how long it is.
     #[inline]
-    pub(super) fn copy_line(&self, record: Record, out: &mut Vec<u8>) -> usize {
-        copy(self.from(record), record.line as usize, out);
-        record.line as usize
+    pub(super) fn copy_line(&self, record: Record, out: &mut Vec<u8>) -> Result<usize, NoMemory> {
+        copy(self.from(record), record.line as usize, out)?;
+        Ok(record.line as usize)
     }
 
     /// Appends `name: ` of an entry.
-    pub(super) fn copy_name(&self, record: Record, out: &mut Vec<u8>) {
-        copy(self.from(record), record.name as usize + 2, out);
+    pub(super) fn copy_name(&self, record: Record, out: &mut Vec<u8>) -> Result<(), NoMemory> {
+        copy(self.from(record), record.name as usize + 2, out)
     }
 
     /// Marks the youngest.
@@ -134,15 +135,22 @@ impl Table {
 
     /// Puts an entry in and returns where its line has to be written, or empties the table because the entry is larger
     /// than that (RFC 7541 §4.4).
-    pub(super) fn insert(&mut self, name: usize, value: usize, mark: u32) -> Option<&mut [u8]> {
+    ///
+    /// # Errors
+    /// Nothing is put in; what had to go for it is gone. So what is left is what the youngest entries of a table are that took it in,
+    /// counted from the one behind it.
+    pub(super) fn insert(&mut self, name: usize, value: usize, mark: u32) -> Result<Option<&mut [u8]>, NoMemory> {
         let size = Table::cost(name, value);
         self.evict(self.most.saturating_sub(size));
         if size > self.most {
-            return None;
+            return Ok(None);
         }
         let line = name + value + PUNCTUATION;
         if self.end + line + SLACK > self.bytes.len() {
-            self.make_room(line);
+            self.make_room(line)?;
+        }
+        if self.records.len() == self.records.capacity() {
+            self.records.try_reserve(1)?;
         }
         let (start, end) = (self.end, self.end + line);
         self.records.push_front(Record {
@@ -153,7 +161,7 @@ impl Table {
         });
         self.end = end;
         self.size += size;
-        self.bytes.get_mut(start..end)
+        Ok(self.bytes.get_mut(start..end))
     }
 
     fn evict(&mut self, to: usize) {
@@ -169,13 +177,14 @@ impl Table {
 
     /// Moves the lines to the front, and grows if that would soon have to be done again. So the buffer is never longer
     /// than twice what a table's text may be, and every byte is moved twice at most, on average.
-    fn make_room(&mut self, line: usize) {
+    fn make_room(&mut self, line: usize) -> Result<(), NoMemory> {
         self.compact();
         let least = (2 * (self.end + line) + SLACK).max(LEAST);
         if self.bytes.len() < least {
-            self.bytes.reserve_exact(least - self.bytes.len());
+            self.bytes.try_reserve_exact(least - self.bytes.len())?;
             self.bytes.resize(least, 0);
         }
+        Ok(())
     }
 
     fn compact(&mut self) {
@@ -201,21 +210,22 @@ impl Table {
 
 /// Appends the first `len` bytes: by one move of fixed size if they are few and others lie behind them.
 #[inline]
-pub(super) fn copy(bytes: &[u8], len: usize, out: &mut Vec<u8>) {
+pub(super) fn copy(bytes: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), NoMemory> {
     let end = out.len() + len;
     if len <= 32
         && let Some(piece) = bytes.first_chunk::<32>()
     {
-        out.extend_from_slice(piece);
+        extend(out, piece)?;
         out.truncate(end);
     } else if len <= 128
         && let Some(piece) = bytes.first_chunk::<128>()
     {
-        out.extend_from_slice(piece);
+        extend(out, piece)?;
         out.truncate(end);
     } else {
-        out.extend_from_slice(bytes.get(..len).unwrap_or_default());
+        extend(out, bytes.get(..len).unwrap_or_default())?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -252,7 +262,7 @@ mod tests {
     }
 
     fn insert(table: &mut Table, name: &[u8], value: &[u8]) -> bool {
-        let Some(place) = table.insert(name.len(), value.len(), 0) else { return false };
+        let Some(place) = table.insert(name.len(), value.len(), 0).unwrap() else { return false };
         place.copy_from_slice(&[name, b": ", value, b"\r\n"].concat());
         true
     }
@@ -263,8 +273,8 @@ mod tests {
             let record = table.get(i).unwrap();
             assert_eq!((table.text(record), record.mark), ((&name[..], &value[..]), *mark));
             let mut out = b"kept".to_vec();
-            assert_eq!(table.copy_line(record, &mut out), name.len() + value.len() + 4);
-            table.copy_name(record, &mut out);
+            assert_eq!(table.copy_line(record, &mut out), Ok(name.len() + value.len() + 4));
+            table.copy_name(record, &mut out).unwrap();
             let name = &name[..];
             assert_eq!(out, [b"kept", name, b": ", value, b"\r\n", name, b": "].concat());
         }

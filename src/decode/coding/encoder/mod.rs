@@ -9,6 +9,8 @@ mod zstd;
 use super::Coding;
 use super::deflate::Adler32;
 use super::gzip;
+#[cfg(any(feature = "br-encoder", feature = "zstd-encoder"))]
+use crate::base::memory::Held;
 
 /// What is to become of the content that was given so far.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -62,9 +64,9 @@ enum Engine {
     Copy,
     Deflate(deflate::Engine),
     #[cfg(feature = "zstd-encoder")]
-    Zstd(alloc::boxed::Box<zstd::Engine>),
+    Zstd(Held<zstd::Engine>),
     #[cfg(feature = "br-encoder")]
-    Brotli(alloc::boxed::Box<brotli::Engine>),
+    Brotli(Held<brotli::Engine>),
 }
 
 /// What frames the coded data, and which part of it is next.
@@ -305,9 +307,11 @@ impl Engine {
             Coding::Identity => Ok(Engine::Copy),
             Coding::Gzip | Coding::Deflate => Ok(Engine::Deflate(deflate::Engine::new(level)?)),
             #[cfg(feature = "zstd-encoder")]
-            Coding::Zstd => Ok(Engine::Zstd(alloc::boxed::Box::new(zstd::Engine::new()?))),
+            Coding::Zstd => Held::new(zstd::Engine::new()?).map(Engine::Zstd).map_err(|_| EncodeFault::NoMemory),
             #[cfg(feature = "br-encoder")]
-            Coding::Brotli => Ok(Engine::Brotli(alloc::boxed::Box::new(brotli::Engine::new(level)))),
+            Coding::Brotli => {
+                Held::new(brotli::Engine::new(level)).map(Engine::Brotli).map_err(|_| EncodeFault::NoMemory)
+            }
             #[allow(unreachable_patterns)] // each of the two may be there or not
             _ => Err(EncodeFault::Unsupported),
         }
