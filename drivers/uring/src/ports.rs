@@ -8,6 +8,10 @@ use vestibule_driver::accept::{Backoff, Quiet};
 /// So many connections may wait here for room before no more are asked for. The kernel's queue holds the others.
 const WAITING: usize = 1;
 
+/// A worker that leaves looks again for those whose coming woke it in vain, at most so often: under load there is always somebody, and
+/// others have been woken for them.
+const LOOKS: u8 = 4;
+
 /// What is to be told.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
@@ -32,12 +36,13 @@ pub(crate) struct Ports<S> {
     /// Accepted, but there is no room for them. At most what the kernel had ready when the last accept was called back.
     waiting: VecDeque<(usize, S)>,
     quiet: Quiet,
+    looks: u8,
 }
 
 impl<S> Ports<S> {
     pub(crate) fn new(ports: usize) -> Ports<S> {
         let ports = std::iter::repeat_with(Accept::default).take(ports).collect();
-        Ports { ports, waiting: VecDeque::new(), quiet: Quiet::default() }
+        Ports { ports, waiting: VecDeque::new(), quiet: Quiet::default(), looks: LOOKS }
     }
 
     pub(crate) fn accepted(&mut self, port: usize, result: Result<S, Errno>, more: bool, now: Instant) -> Verdict {
@@ -108,6 +113,23 @@ impl<S> Ports<S> {
                 kernel.cancel(op);
             }
         }
+    }
+
+    /// Of the accepts that wait on one listening socket the kernel wakes one for a connection. If it was this worker's, and was being called
+    /// back just then, nobody else knows of it: whoever waits in a queue when the last accept is over is accepted after all. False: nobody,
+    /// or others have had time enough.
+    pub(crate) fn look_again<K: Kernel<Socket = S>>(&mut self, kernel: &mut K) -> bool {
+        let Some(looks) = self.looks.checked_sub(1) else { return false };
+        self.looks = looks;
+        let mut any = false;
+        for (number, accept) in self.ports.iter_mut().enumerate().filter(|(_, accept)| accept.op.is_none()) {
+            if kernel.has_callers(number) {
+                let op = kernel.accept(number);
+                kernel.cancel(op); // it takes who is there when it begins, and that is all
+                (accept.op, accept.cancelled, any) = (Some(op), true, true);
+            }
+        }
+        any
     }
 
     /// Who waits here without room waits in vain.

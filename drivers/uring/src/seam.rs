@@ -93,6 +93,8 @@ pub(crate) trait Kernel {
 
     /// Accepts from this listening socket, again and again.
     fn accept(&mut self, port: usize) -> Op;
+    /// Somebody waits in this listening socket's queue.
+    fn has_callers(&self, port: usize) -> bool;
     /// Lets go of the listening sockets; each is closed when its accept is over.
     fn leave_ports(&mut self);
     /// Receives into buffers of the ring, again and again.

@@ -39,6 +39,8 @@ pub(crate) struct Loop<K: Kernel, H: House<K::Socket>> {
     ports: Ports<K::Socket>,
     mail: Mail<K, H>,
     listening: bool,
+    /// The ports are nothing to it any more.
+    left: bool,
     late: bool,
 }
 
@@ -56,6 +58,7 @@ impl<K: Kernel, H: House<K::Socket>> Loop<K, H> {
             ports: Ports::new(ports),
             mail: Vec::new(),
             listening: true,
+            left: false,
             late: false,
         }
     }
@@ -239,6 +242,9 @@ impl<K: Kernel, H: House<K::Socket>> Loop<K, H> {
             // Who waited in the queue has been accepted: the round before saw to that.
             self.listening = false;
             self.ports.leave(&mut self.kernel);
+        } else if !self.left && self.ports.are_left() && !self.ports.look_again(&mut self.kernel) {
+            // Not before: whom an accept that was called back has taken already, and who waits for room, is still to be admitted.
+            self.left = true;
             self.kernel.leave_ports();
             self.house.leave_ports();
         }
@@ -260,6 +266,6 @@ impl<K: Kernel, H: House<K::Socket>> Loop<K, H> {
                 self.step(key, now, Connection::drain);
             }
         }
-        self.connections.is_empty() && self.ports.are_left()
+        self.left && self.connections.is_empty() && self.ports.are_left()
     }
 }

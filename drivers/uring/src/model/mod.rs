@@ -92,6 +92,8 @@ struct Flight {
     socket: Option<Socket>,
     what: What,
     cancelled: bool,
+    /// It has not been tried yet.
+    fresh: bool,
 }
 
 /// What the kernel does now and then.
@@ -161,7 +163,7 @@ impl Fake {
 
     fn begin(&mut self, key: Key, socket: Option<&Socket>, what: What) -> Op {
         self.numbers += 1;
-        self.flights.insert(self.numbers, Flight { key, socket: socket.cloned(), what, cancelled: false });
+        self.flights.insert(self.numbers, Flight { key, socket: socket.cloned(), what, cancelled: false, fresh: true });
         assert!(self.flights.len() <= self.capacity(), "more operations than the completion queue has room for");
         Op(self.numbers)
     }
@@ -172,7 +174,8 @@ impl Fake {
         let before = self.done.len();
         let nasty = self.habits.nasty;
         // Cancelled operations end, but what was there first may still come first.
-        let ends = flight.cancelled && !self.dice.one_in(3);
+        let fresh = std::mem::replace(&mut flight.fresh, false);
+        let ends = flight.cancelled && !fresh && !self.dice.one_in(3);
         let key = flight.key;
         let over = match (&mut flight.what, &flight.socket) {
             (What::Accept(port), _) => {
@@ -323,6 +326,10 @@ impl Kernel for Fake {
     fn accept(&mut self, port: usize) -> Op {
         self.accepts += 1;
         self.begin(Key::from_bits(0), None, What::Accept(port))
+    }
+
+    fn has_callers(&self, _port: usize) -> bool {
+        !self.knocking.is_empty()
     }
 
     fn leave_ports(&mut self) {}
@@ -479,6 +486,7 @@ pub(super) struct Street {
     /// By another worker.
     pub(super) replaced: bool,
     pub(super) out_of_grace: bool,
+    pub(super) left: bool,
     pub(super) lines: usize,
     pub(super) log: Rc<RefCell<Vec<How>>>,
 }
@@ -496,6 +504,7 @@ impl House<Socket> for Street {
     }
 
     fn admit(&mut self, _port: usize, socket: Socket) -> Result<Option<Socket>, Socket> {
+        assert!(!self.left, "nobody is admitted by a port that is left");
         if self.open == self.cap {
             return Err(socket);
         }
@@ -525,7 +534,9 @@ impl House<Socket> for Street {
         self.out_of_grace
     }
 
-    fn leave_ports(&mut self) {}
+    fn leave_ports(&mut self) {
+        self.left = true;
+    }
 
     fn cannot_accept(&mut self, _why: Errno) {
         self.lines += 1;

@@ -19,6 +19,7 @@ fn worker(seed: u64, habits: Habits, cap: usize) -> Worker {
         stopping: false,
         replaced: false,
         out_of_grace: false,
+        left: false,
         lines: 0,
         log: Rc::default(),
     };
@@ -256,6 +257,20 @@ fn who_has_said_nothing_yet_outlives_the_place_of_its_worker() {
     while worker.round().expect("a model") {}
     assert!(worker.kernel.peers.iter().all(|peer| peer.heard.starts_with(b"HTTP/1.1 200 OK")));
     assert_eq!((worker.kernel.closed, worker.kernel.in_flight(), worker.kernel.lent()), (5, 0, 0));
+}
+
+/// The kernel may wake an accept for a caller while it is being called back: no other worker knows of that one.
+#[test]
+fn who_woke_an_accept_in_vain_is_accepted_after_all() {
+    for seed in 1..40 {
+        let mut worker = worker(seed, QUIET, 10);
+        (worker.house.stopping, worker.house.replaced) = (true, true);
+        assert!(worker.round().expect("a model"), "it listens, and calls that back");
+        worker.kernel.knock(peer(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n"));
+        while worker.round().expect("a model") {}
+        assert!(worker.kernel.peers[0].heard.starts_with(b"HTTP/1.1 200 OK"), "seed {seed}");
+        assert_eq!((worker.kernel.closed, worker.kernel.in_flight(), worker.house.left), (1, 0, true));
+    }
 }
 
 /// DRV-11: whatever is in flight when the grace is over completes before its connection is closed.

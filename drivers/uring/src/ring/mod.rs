@@ -361,6 +361,14 @@ impl Kernel for Ring {
         op
     }
 
+    fn has_callers(&self, port: usize) -> bool {
+        let Some(port) = self.ports.get(port) else { return false };
+        let mut poll = libc::pollfd { fd: port.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry is given, and it is one; it does not wait.
+        let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+        ready > 0 && poll.revents & libc::POLLIN != 0
+    }
+
     fn leave_ports(&mut self) {
         self.ports.clear();
     }
