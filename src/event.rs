@@ -217,6 +217,16 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// How many lines there are.
+    pub fn len(self) -> usize {
+        self.lines.iter().filter(|&&b| b == b'\n').count()
+    }
+
+    /// There are none.
+    pub fn is_empty(self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// The value of the first line with this name.
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
         self.all(name).next()

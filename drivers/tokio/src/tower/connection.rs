@@ -210,6 +210,7 @@ where
         let now = self.now();
         let due = self.machine.deadline().is_some_and(|deadline| deadline.at <= now);
         let (exchanges, shared) = (&mut self.exchanges, &self.options.shared);
+        exchanges.now = now;
         let mut empty = self.outbox.is_empty();
         let mut turn = self.machine.turn(now, &mut self.inbox, &mut self.outbox)?;
         for _ in 0..EXCHANGES {
@@ -219,7 +220,7 @@ where
             while !exchanges.is_held(due) {
                 let Some(event) = turn.next() else { break };
                 happened = true;
-                exchanges.event(event, shared);
+                exchanges.event(cx, event, shared);
             }
             if !worked && !happened {
                 break;
@@ -383,6 +384,7 @@ where
             let wait = this.machine.deadline().map(|deadline| deadline.at.since(now));
             if this.alarm.poll(cx, wait).is_pending() {
                 this.give_buffers();
+                this.exchanges.shed();
                 return Poll::Pending;
             }
         }
