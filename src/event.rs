@@ -209,11 +209,14 @@ impl<'a> Fields<'a> {
 
     /// All lines in their order, names as sent.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.lines.split(|&b| b == b'\n').filter_map(|line| {
-            let line = line.strip_suffix(b"\r")?;
-            let colon = line.iter().position(|&b| b == b':')?;
-            let name = core::str::from_utf8(&line[..colon]).ok()?;
-            Some((name, crate::parse::semantics::trim(&line[colon + 1..])))
+        let mut lines = self.lines;
+        core::iter::from_fn(move || {
+            let colon = lines.iter().position(|&b| b == b':')?;
+            let name = core::str::from_utf8(lines.get(..colon)?).ok()?;
+            let rest = lines.get(colon + 1..)?;
+            let end = crate::parse::semantics::line_end(rest);
+            lines = rest.get(end + 2..).unwrap_or_default();
+            Some((name, crate::parse::semantics::trim(rest.get(..end)?)))
         })
     }
 
