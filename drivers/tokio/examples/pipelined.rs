@@ -1,5 +1,5 @@
 //! The tower adapter and hyper's HTTP/1.1 connection, the same service on each, over the same stream in memory:
-//! `cargo run --release -p vestibule-tokio --example pipelined -- [ours|hyper|both] [requests] [requests at once]`
+//! `cargo run --release -p vestibule-tokio --example pipelined -- [ours|hyper|both] [requests] [requests at once] [browser]`
 //!
 //! Prints the time that a request takes. Under `valgrind --tool=callgrind`, two runs of one kind that differ in the number of their requests tell the
 //! instructions of one: unlike the time, these are the same on a busy machine.
@@ -22,6 +22,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vestibule_tokio::tower::{Options, Peer, serve_connection};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
+/// What a browser sends.
+const BROWSER: &[u8] = b"GET /assets/app/main.4f2a9c1e.js?v=20261122 HTTP/1.1\r\nHost: www.example.org\r\n\
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n\
+Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n\
+Accept-Language: en-GB,en;q=0.9,de;q=0.8\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n\
+Referer: https://www.example.org/index.html\r\nConnection: keep-alive\r\n\
+Cookie: session=8d1f0b7a6c5e4d3c2b1a09f8e7d6c5b4; theme=dark; consent=yes\r\nCache-Control: max-age=0\r\n\
+Upgrade-Insecure-Requests: 1\r\nDNT: 1\r\nIf-None-Match: \"5f3e1c0a9b8d7e6f\"\r\n\r\n";
 const HELLO: &str = "Hello, world!";
 
 async fn hello<B>(_: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -144,12 +152,12 @@ impl hyper::rt::Write for Hyper {
 }
 
 /// So many requests, so many at once, and what one of them has cost.
-async fn load<E>(name: &str, wire: Stream, server: impl Future<Output = E>, requests: usize, at_once: usize) {
-    let (mut server, batch) = (pin!(server), REQUEST.repeat(at_once));
+async fn load<E>(name: &str, wire: Stream, server: impl Future<Output = E>, requests: usize, batch: (usize, &[u8])) {
+    let (mut server, (at_once, batch)) = (pin!(server), batch);
     let (begun, mut length, rounds) = (Instant::now(), None, requests.div_ceil(at_once));
     for _ in 0..rounds {
         let before = wire.0.borrow().written;
-        wire.0.borrow_mut().input.extend_from_slice(&batch);
+        wire.0.borrow_mut().input.extend_from_slice(batch);
         // The first round tells how long its answers are, by its end: all of them were written when the server waits.
         poll_fn(|cx| {
             let ended = server.as_mut().poll(cx).is_ready();
@@ -179,22 +187,31 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(text) => vec![text.parse::<usize>()?.max(1)],
         None => vec![1, 16],
     };
+    let request = if arguments.get(3).is_some() { BROWSER } else { REQUEST };
     let limits = vestibule::Limits::DEFAULT.with(vestibule::Limit::ConnectionRequests, 1_000_000_000);
     let options = Options::new(vestibule::Config::new(limits?));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         for at_once in at_once {
+            let batch = request.repeat(at_once);
             if kind != "hyper" {
                 let wire = Stream::default();
                 let server = serve_connection(wire.clone(), &options, Peer::default(), tower::service_fn(hello));
-                load("ours", wire, server, requests, at_once).await;
+                load("ours", wire, server, requests, (at_once, &batch)).await;
             }
             if kind != "ours" {
                 let wire = Stream::default();
                 let mut builder = hyper::server::conn::http1::Builder::new();
                 builder.pipeline_flush(true); // its best at pipelined requests
                 let service = hyper::service::service_fn(hello);
-                load("hyper", wire.clone(), builder.serve_connection(Hyper(wire), service), requests, at_once).await;
+                load(
+                    "hyper",
+                    wire.clone(),
+                    builder.serve_connection(Hyper(wire), service),
+                    requests,
+                    (at_once, &batch),
+                )
+                .await;
             }
         }
     });
