@@ -88,6 +88,24 @@ fn run(text: &[u8], class: u8) -> usize {
     whole + rest.iter().position(|&b| map(b) & class == 0).unwrap_or(rest.len())
 }
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// Index of the first byte that is this one, eight at a time; the text's length if none is.
+#[inline]
+pub(crate) fn find(text: &[u8], byte: u8) -> usize {
+    let (blocks, rest) = text.as_chunks::<8>();
+    let mut at = 0;
+    for &eight in blocks {
+        let x = u64::from_le_bytes(eight) ^ (ONES * u64::from(byte));
+        // Exact up to the first hit, as below.
+        match x.wrapping_sub(ONES) & !x & (ONES * 0x80) {
+            0 => at += 8,
+            hits => return at + (hits.trailing_zeros() / 8) as usize,
+        }
+    }
+    at + rest.iter().position(|&b| b == byte).unwrap_or(rest.len())
+}
+
 /// Index of the first byte that is a control byte (below SP, or DEL), sixteen at a time.
 #[inline]
 pub(crate) fn find_control(bytes: &[u8]) -> usize {
@@ -115,7 +133,6 @@ pub(crate) fn find_control(bytes: &[u8]) -> usize {
 /// for borrows only run upwards.
 #[inline]
 fn controls(eight: [u8; 8]) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     let x = u64::from_le_bytes(eight);
     let del = x ^ (ONES * 0x7f);
     ((x.wrapping_sub(ONES * 0x20) & !x) | (del.wrapping_sub(ONES) & !del)) & (ONES * 0x80)
@@ -395,6 +412,20 @@ mod tests {
             ",,chunked",
         ] {
             assert_eq!(transfer_coding(bad.as_bytes()), Err(Rule::TransferCoding), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_byte_is_found_where_a_plain_loop_finds_it() {
+        for len in 0..24 {
+            for at in 0..len {
+                for fill in [b';', b'9', 0x80, 0xba, 0xff, 0, b'\r'] {
+                    let mut bytes = vec![fill; len];
+                    bytes[at] = b':';
+                    assert_eq!(find(&bytes, b':'), at, "{bytes:?}");
+                    assert_eq!(find(&bytes[..at], b':'), at, "none is there");
+                }
+            }
         }
     }
 

@@ -12,8 +12,8 @@ use vestibule::{Fields, Head, Version};
 
 /// How large the storages are in which targets and values of requests lie, many of them in one.
 const STORE: usize = 4_096;
-/// A longer value has a storage of its own.
-const SHORT: usize = 1_024;
+/// What is longer has a storage of its own.
+const SHORT: usize = 2_048;
 /// How many fields a section has at most whose memory is used again.
 const LINES: usize = 64;
 
@@ -86,13 +86,20 @@ fn uri(store: &mut Store, head: Head<'_>, tls: bool) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// A field section; lines of one name stay apart, in their order.
+/// How many bytes a field line has, as it is guessed; most have more.
+const LINE: usize = 32;
+
+/// A field section; lines of one name stay apart, in their order. All of it is copied at once, and its values are parts of that.
 fn lines(store: &mut Store, fields: Fields<'_>) -> Option<HeaderMap> {
+    let bytes = fields.as_bytes();
     let mut map = std::mem::take(&mut store.map);
-    map.reserve(fields.len());
-    for (name, value) in fields.iter() {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        map.try_append(name, HeaderValue::from_maybe_shared(store.keep(value)).ok()?).ok()?;
+    map.try_reserve(bytes.len() / LINE + 1).ok()?;
+    let (copy, start) = (store.keep(bytes), bytes.as_ptr() as usize);
+    for (name, value) in fields.iter_bytes() {
+        let at = (value.as_ptr() as usize).checked_sub(start)?;
+        let end = at.checked_add(value.len()).filter(|&end| end <= copy.len())?;
+        let value = HeaderValue::from_maybe_shared(copy.slice(at..end)).ok()?;
+        map.try_append(HeaderName::from_bytes(name).ok()?, value).ok()?;
     }
     Some(map)
 }
