@@ -4,6 +4,7 @@ use crate::base::{Identity, Misuse, Span, Violation};
 use crate::decode::media::MediaType;
 use crate::decode::text::charset;
 use crate::parse::h1::Version;
+use crate::parse::semantics;
 use crate::parse::{Content, Id};
 use crate::reply::Reply;
 
@@ -209,12 +210,24 @@ impl<'a> Fields<'a> {
 
     /// All lines in their order, names as sent.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.lines.split(|&b| b == b'\n').filter_map(|line| {
-            let line = line.strip_suffix(b"\r")?;
-            let colon = line.iter().position(|&b| b == b':')?;
-            let name = core::str::from_utf8(&line[..colon]).ok()?;
-            Some((name, crate::parse::semantics::trim(&line[colon + 1..])))
+        self.iter_bytes().filter_map(|(name, value)| Some((core::str::from_utf8(name).ok()?, value)))
+    }
+
+    /// The same, names as bytes: for those who look at them in a way of their own.
+    pub fn iter_bytes(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let mut lines = self.lines;
+        core::iter::from_fn(move || {
+            let (name, rest) = lines.split_at_checked(semantics::find(lines, b':'))?;
+            let rest = rest.get(1..)?;
+            let end = semantics::line_end(rest);
+            lines = rest.get(end + 2..).unwrap_or_default();
+            Some((name, semantics::trim(rest.get(..end)?)))
         })
+    }
+
+    /// The lines as they lie, one behind the other, each with its CRLF. What [`Fields::iter`] lends lies in there.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.lines
     }
 
     /// The value of the first line with this name.

@@ -617,9 +617,11 @@ impl Turn<'_> {
             && !stream.ends
         {
             // A window grows while its stream is taken promptly, not while its handler holds content back.
-            let grows = stream.shared.expect != Expect::Manual && stream.account.kept() == 0;
-            let most = if grows { ledger.connection().size() } else { 0 };
-            let due = stream.account.grant(most);
+            let due = match stream.account.kept() {
+                0 if stream.shared.expect == Expect::Manual => ledger.grant_to_manual(&mut stream.account),
+                0 => stream.account.grant(ledger.connection().size()),
+                _ => stream.account.grant(0),
+            };
             if due > 0 {
                 put_window_update(&mut self.outbox, number, due);
             }

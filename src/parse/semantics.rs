@@ -94,21 +94,88 @@ fn run(text: &[u8], class: u8) -> usize {
     at + rest.iter().position(|&b| is(b) == 0).unwrap_or(rest.len())
 }
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// Index of the first byte that is this one, eight at a time; the text's length if none is.
+#[inline]
+pub(crate) fn find(text: &[u8], byte: u8) -> usize {
+    let (blocks, rest) = text.as_chunks::<8>();
+    let mut at = 0;
+    for &eight in blocks {
+        let x = u64::from_le_bytes(eight) ^ (ONES * u64::from(byte));
+        // Exact up to the first hit, as below.
+        match x.wrapping_sub(ONES) & !x & (ONES * 0x80) {
+            0 => at += 8,
+            hits => return at + (hits.trailing_zeros() / 8) as usize,
+        }
+    }
+    at + rest.iter().position(|&b| b == byte).unwrap_or(rest.len())
+}
+
+/// Index of the first byte that is a control byte (below SP, or DEL), sixteen at a time.
+#[inline]
+pub(crate) fn find_control(bytes: &[u8]) -> usize {
+    let (blocks, rest) = bytes.as_chunks::<8>();
+    let (pairs, last) = blocks.as_chunks::<2>();
+    let mut at = 0;
+    for pair in pairs {
+        let [low, high] = pair.map(controls);
+        if low | high != 0 {
+            let (hits, skip) = if low != 0 { (low, 0) } else { (high, 8) };
+            return at + skip + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 16;
+    }
+    for &eight in last {
+        match controls(eight) {
+            0 => at += 8,
+            hits => return at + (hits.trailing_zeros() / 8) as usize,
+        }
+    }
+    at + rest.iter().position(|&b| b < 0x20 || b == 0x7f).unwrap_or(rest.len())
+}
+
+/// The high bits of those of eight bytes that are control bytes: exact up to the first of them, which is all that is asked,
+/// for borrows only run upwards.
+#[inline]
+fn controls(eight: [u8; 8]) -> u64 {
+    let x = u64::from_le_bytes(eight);
+    let del = x ^ (ONES * 0x7f);
+    ((x.wrapping_sub(ONES * 0x20) & !x) | (del.wrapping_sub(ONES) & !del)) & (ONES * 0x80)
+}
+
+/// Where the CR of the next line end stands, in lines that were validated: they hold no control bytes but HTAB.
+pub(crate) fn line_end(text: &[u8]) -> usize {
+    let mut at = find_control(text);
+    while text.get(at) == Some(&b'\t') {
+        at += 1 + text.get(at + 1..).map_or(0, find_control);
+    }
+    at
+}
+
+/// All of it is of this class, or none is asked where it ends: then it need not stop there.
+#[inline]
+fn all(text: &[u8], class: u8) -> bool {
+    text.iter().fold(class, |all, &b| all & CLASS[b as usize]) != 0
+}
+
 pub(crate) fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && token_run(text) == text.len()
+    !text.is_empty() && all(text, TOKEN)
 }
 
 /// A field name as HTTP/2 and HTTP/3 send it: a token without upper case (RFC 9113 §8.2.1).
 #[cfg(feature = "alloc")]
 #[inline]
 pub(crate) fn is_lower_token(text: &[u8]) -> bool {
-    !text.is_empty() && run(text, LOWER) == text.len()
+    !text.is_empty() && all(text, LOWER)
 }
 
 /// A field value: no control bytes but HTAB, no white space at its ends (RFC 9110 §5.5, RFC 9113 §8.2.1).
 #[inline]
 pub(crate) fn is_value(text: &[u8]) -> bool {
-    run(text, VALUE) == text.len() && !has_blank_end(text)
+    let at = find_control(text);
+    // Hardly any value has a control byte, and if one has, it may be HTAB.
+    text.get(at..).is_none_or(|rest| all(rest, VALUE)) && !has_blank_end(text)
 }
 
 /// SP and HTAB, and nothing else, are trimmed (RFC 9110 §5.6.3; H1-15).
@@ -164,11 +231,8 @@ pub(crate) fn host(text: &[u8]) -> Option<(&[u8], &[u8])> {
             close + 1
         }
         _ => {
-            let end = text.iter().position(|&b| b == b':').unwrap_or(text.len());
-            if run(&text[..end], HOST) != end {
-                return None;
-            }
-            end
+            // What stands there instead of the colon is judged below.
+            text.iter().position(|&b| CLASS[b as usize] & HOST == 0).unwrap_or(text.len())
         }
     };
     let (host, rest) = text.split_at(end);
@@ -177,9 +241,17 @@ pub(crate) fn host(text: &[u8]) -> Option<(&[u8], &[u8])> {
         [b':', port @ ..] if !host.is_empty() => port,
         _ => return None,
     };
-    let digits = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
-    let number = port.iter().fold(0u32, |n, &b| n.saturating_mul(10).saturating_add(u32::from(b.wrapping_sub(b'0'))));
-    (digits && number <= 65_535).then_some((host, port))
+    if port.len() > 5 {
+        return None;
+    }
+    let mut number = 0u32;
+    for &b in port {
+        if !b.is_ascii_digit() {
+            return None;
+        }
+        number = number * 10 + u32::from(b - b'0');
+    }
+    (number <= 65_535).then_some((host, port))
 }
 
 /// Two authorities name the same: host without case, port with the scheme's default filled in (RFC 9110 §4.2.3).
@@ -346,6 +418,36 @@ mod tests {
             ",,chunked",
         ] {
             assert_eq!(transfer_coding(bad.as_bytes()), Err(Rule::TransferCoding), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_byte_is_found_where_a_plain_loop_finds_it() {
+        for len in 0..40 {
+            for at in 0..len {
+                for fill in [b';', b'9', 0x80, 0xba, 0xff, 0, b'\r'] {
+                    let mut bytes = vec![fill; len];
+                    bytes[at] = b':';
+                    assert_eq!(find(&bytes, b':'), at, "{bytes:?}");
+                    assert_eq!(find(&bytes[..at], b':'), at, "none is there");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn control_bytes_are_found_where_a_plain_loop_finds_them() {
+        for len in 0..40 {
+            for at in 0..len {
+                for b in 0..=255u8 {
+                    for fill in [b'a', 0x80, 0xff, b' ', 0x7e] {
+                        let mut bytes = vec![fill; len];
+                        bytes[at] = b;
+                        let slow = bytes.iter().position(|&b| b < 0x20 || b == 0x7f).unwrap_or(len);
+                        assert_eq!(find_control(&bytes), slow, "{bytes:?}");
+                    }
+                }
+            }
         }
     }
 }

@@ -259,7 +259,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Connection<IO> {
                 continue;
             }
             let now = this.now();
-            if this.alarm.poll(cx, this.lane.deadline().map(|at| at.since(now))).is_pending() {
+            let wait = this.lane.deadline().map(|at| at.since(now));
+            if this.alarm.poll(cx, tokio::time::Instant::now(), wait).is_pending() {
                 return Poll::Pending;
             }
         }

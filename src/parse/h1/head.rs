@@ -3,8 +3,8 @@
 //! The second of two visits a byte: the field lines are cut, and the few that the machine itself needs are read. How the request
 //! line is cut, and that no byte is out of place in it or in a value, the scanner knows already.
 
-use super::super::semantics::{self, is_token_byte};
-use super::scan::{RequestLine, find_line_end};
+use super::super::semantics::{self, is_token_byte, line_end};
+use super::scan::RequestLine;
 use crate::base::{Limit, Limits, Rule, Span, Violation};
 
 /// The version of a message.
@@ -85,7 +85,7 @@ pub(crate) fn parse(head: &[u8], line: RequestLine, limits: &Limits) -> Result<(
     let mut reading = Reading::new(head, limits);
     let mut at = line.len as usize;
     while at + 2 < head.len() {
-        let end = at + find_line_end(head.get(at..).unwrap_or_default());
+        let end = at + line_end(head.get(at..).unwrap_or_default());
         reading.line(at, end);
         at = end + 2;
     }
@@ -96,7 +96,7 @@ pub(crate) fn parse(head: &[u8], line: RequestLine, limits: &Limits) -> Result<(
 pub(crate) fn parse_trailers(section: &[u8], limits: &Limits) -> Result<(), Violation> {
     let mut at = 0;
     while at + 2 < section.len() {
-        let end = at + find_line_end(section.get(at..).unwrap_or_default());
+        let end = at + line_end(section.get(at..).unwrap_or_default());
         let (name, value) =
             split(section.get(at..end).unwrap_or_default()).ok_or_else(|| blame(section, at, limits))?;
         if !semantics::may_be_trailer(name) || semantics::is_alias(name) {

@@ -3,7 +3,7 @@
 //! On its way the scanner checks line ends, control bytes, the shape of the request line, and every limit that a prefix can
 //! prove; it resumes where it stopped.
 
-use super::super::semantics::{is_target_byte, is_token_byte, target_run, token_run, visible_run};
+use super::super::semantics::{find_control, is_target_byte, is_token_byte, target_run, token_run, visible_run};
 use super::head::{Facts, Version};
 use crate::base::{Limit, Limits, Rule, Span, Violation};
 
@@ -255,71 +255,5 @@ fn judge_version(bytes: &[u8], spaces: [u32; 2], end: usize) -> Result<(), Viola
             Err(Violation::new(Rule::VersionUnsupported, at))
         }
         _ => Err(Violation::new(Rule::VersionSyntax, at)),
-    }
-}
-
-/// Index of the first byte that is a control byte (below SP, or DEL), sixteen at a time.
-#[inline]
-fn find_control(bytes: &[u8]) -> usize {
-    let (blocks, rest) = bytes.as_chunks::<8>();
-    let (pairs, last) = blocks.as_chunks::<2>();
-    let mut at = 0;
-    for pair in pairs {
-        let [low, high] = pair.map(controls);
-        if low | high != 0 {
-            let (hits, skip) = if low != 0 { (low, 0) } else { (high, 8) };
-            return at + skip + (hits.trailing_zeros() / 8) as usize;
-        }
-        at += 16;
-    }
-    for &eight in last {
-        match controls(eight) {
-            0 => at += 8,
-            hits => return at + (hits.trailing_zeros() / 8) as usize,
-        }
-    }
-    at + rest.iter().position(|&b| b < 0x20 || b == 0x7f).unwrap_or(rest.len())
-}
-
-/// Where the line ends in which `bytes` begin, if it holds no control bytes but tabs.
-pub(crate) fn find_line_end(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    loop {
-        at += find_control(bytes.get(at..).unwrap_or_default());
-        match bytes.get(at) {
-            Some(b'\t') => at += 1,
-            _ => return at,
-        }
-    }
-}
-
-/// The high bits of those of eight bytes that are control bytes: exact up to the first of them, which is all that is asked,
-/// for borrows only run upwards.
-#[inline]
-fn controls(eight: [u8; 8]) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let x = u64::from_le_bytes(eight);
-    let del = x ^ (ONES * 0x7f);
-    ((x.wrapping_sub(ONES * 0x20) & !x) | (del.wrapping_sub(ONES) & !del)) & (ONES * 0x80)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_bytes_are_found_where_a_plain_loop_finds_them() {
-        for len in 0..80 {
-            for at in 0..len {
-                for b in 0..=255u8 {
-                    for fill in [b'a', 0x80, 0xff, b' ', 0x7e] {
-                        let mut bytes = vec![fill; len];
-                        bytes[at] = b;
-                        let slow = bytes.iter().position(|&b| b < 0x20 || b == 0x7f).unwrap_or(len);
-                        assert_eq!(find_control(&bytes), slow, "{bytes:?}");
-                    }
-                }
-            }
-        }
     }
 }

@@ -25,6 +25,8 @@ pub struct Account {
     kept: u32,
     handed: u32,
     owed: u32,
+    /// What it has grown by out of the ledger's share for handlers that may hold content back.
+    shared: u32,
 }
 
 /// Credit is granted in pieces of this size, and a stream's window grows by one of them for each.
@@ -42,7 +44,7 @@ pub enum Exceeded {
 impl Account {
     /// A window of that size, all of it open.
     pub const fn new(size: u32) -> Account {
-        Account { size, open: size, lent: 0, kept: 0, handed: 0, owed: 0 }
+        Account { size, open: size, lent: 0, kept: 0, handed: 0, owed: 0, shared: 0 }
     }
 
     /// What the peer may still send.
@@ -99,12 +101,14 @@ impl Account {
 pub struct Ledger {
     connection: Account,
     gathered: u64,
+    /// What windows have grown by whose handlers may hold content back.
+    shared: u32,
 }
 
 impl Ledger {
     /// A connection's window of that size, all of it open.
     pub const fn new(connection_window: u32) -> Ledger {
-        Ledger { connection: Account::new(connection_window), gathered: 0 }
+        Ledger { connection: Account::new(connection_window), gathered: 0, shared: 0 }
     }
 
     /// The connection's window.
@@ -185,8 +189,24 @@ impl Ledger {
         stream.owed += n;
     }
 
+    /// As [`Account::grant`], for a stream whose handler may come to hold back what it was granted. What such windows grow by is half of the
+    /// connection's at most, all of them together: whatever their handlers do, the others have the other half.
+    pub fn grant_to_manual(&mut self, stream: &mut Account) -> u32 {
+        let (before, left) = (stream.size, (self.connection.size / 2).saturating_sub(self.shared));
+        let due = stream.grant(before.saturating_add(left));
+        self.shared += stream.size - before;
+        stream.shared += stream.size - before;
+        due
+    }
+
+    /// What windows of such streams have grown by.
+    pub const fn shared(&self) -> u32 {
+        self.shared
+    }
+
     /// The stream is over: whatever it held is free, and the connection's credit for it is due at once.
     pub fn reset(&mut self, stream: &mut Account) {
+        self.shared -= stream.shared;
         self.returned(stream.lent + stream.kept);
         *stream = Account::new(0);
     }

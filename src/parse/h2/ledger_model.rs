@@ -140,14 +140,16 @@ impl World {
                 *model = Model { granted: u64::from(STREAM), ..Model::default() };
             }
             _ => {
-                model.granted += u64::from(account.grant(CONNECTION));
+                let manual = self.dice.below(2) == 0;
+                let due = if manual { ledger.grant_to_manual(account) } else { account.grant(CONNECTION) };
+                model.granted += u64::from(due);
                 self.connection_granted += u64::from(ledger.grant());
             }
         }
     }
 
     fn check(&self) {
-        let (mut held, mut gathered) = (0, 0);
+        let (mut held, mut gathered, mut shared) = (0, 0, 0);
         for (account, model) in &self.streams {
             assert!(account.is_balanced());
             assert_eq!(u64::from(account.open()), model.granted - model.arrived);
@@ -157,7 +159,10 @@ impl World {
             assert!(account.size() <= CONNECTION, "a window grows to the connection's at most");
             held += account.lent + account.kept;
             gathered += model.gathered;
+            shared += account.shared;
         }
+        assert_eq!(self.ledger.shared(), shared);
+        assert!(shared <= CONNECTION / 2, "half of it is left, whatever handlers hold back");
         let connection = self.ledger.connection();
         assert!(connection.is_balanced());
         assert_eq!(connection.held(), held, "the connection holds what its streams lend and keep");
@@ -181,6 +186,7 @@ fn every_byte_has_one_holder_in_random_programs_of_a_hundred_streams() {
             world.ledger.ungather(model.gathered);
         }
         world.ledger.grant();
+        assert_eq!(world.ledger.shared(), 0);
         let connection = world.ledger.connection();
         assert_eq!(connection.open() + connection.owed(), CONNECTION);
         assert_eq!(world.ledger.gathered(), 0);

@@ -59,8 +59,10 @@ where
         options: options.clone(),
         exchanges: Exchanges::new(service, peer),
         epoch: Instant::now(),
+        now: vestibule::Instant::ZERO,
         alarm: Alarm::default(),
         ended: false,
+        hungry: false,
         flushed: true,
         shut: false,
         over: false,
@@ -81,9 +83,13 @@ where
     options: Options,
     exchanges: Exchanges<S, B>,
     epoch: Instant,
+    /// What time it was in the last turn.
+    now: vestibule::Instant,
     alarm: Alarm,
     /// The peer has sent its last byte.
     ended: bool,
+    /// The last turn wanted to read: what woke us is most likely input.
+    hungry: bool,
     flushed: bool,
     /// Our side is shut down.
     shut: bool,
@@ -183,6 +189,10 @@ where
         // What is left of before goes first: it makes room.
         self.write(cx)?;
         self.take_buffers();
+        // Reading first saves the turn that would find nothing new, and only say once more that it wants input.
+        if std::mem::take(&mut self.hungry) {
+            self.read(cx)?;
+        }
         let (pause, held) = self.turn(cx).map_err(ConnectionError::Misuse)?;
         let wrote = self.write(cx)?;
         if self.outbox.is_empty() && !self.finish_writing(cx) {
@@ -196,6 +206,11 @@ where
             Pause::Yield if !held => Next::Again,
             Pause::Room if wrote => Next::Again,
             Pause::Input { .. } if self.read(cx)? => Next::Again,
+            Pause::Input { .. } => {
+                // Where the end of the input gives up what is under way, an answer that is ready goes first.
+                self.hungry = self.exchanges.open == 0 || self.options.shared.half_close;
+                Next::Wait
+            }
             Pause::Caller(Wait::Config) => self.choose()?,
             Pause::Caller(_) | Pause::Yield => {
                 self.watch(cx)?;
@@ -207,9 +222,11 @@ where
 
     /// Exchanges and machine answer each other until neither has anything to say. True: the connection stands until a handler decides.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<(Pause, bool), Misuse> {
-        let now = self.now();
+        self.now = self.now();
+        let now = self.now;
         let due = self.machine.deadline().is_some_and(|deadline| deadline.at <= now);
         let (exchanges, shared) = (&mut self.exchanges, &self.options.shared);
+        exchanges.now = now;
         let mut empty = self.outbox.is_empty();
         let mut turn = self.machine.turn(now, &mut self.inbox, &mut self.outbox)?;
         for _ in 0..EXCHANGES {
@@ -219,7 +236,7 @@ where
             while !exchanges.is_held(due) {
                 let Some(event) = turn.next() else { break };
                 happened = true;
-                exchanges.event(event, shared);
+                exchanges.event(cx, event, shared);
             }
             if !worked && !happened {
                 break;
@@ -379,10 +396,12 @@ where
                 Next::Wait if !this.exchanges.ready.is_empty() => continue,
                 Next::Wait => {}
             }
-            let now = this.now();
-            let wait = this.machine.deadline().map(|deadline| deadline.at.since(now));
-            if this.alarm.poll(cx, wait).is_pending() {
+            // The time of this round's turn will do: a timer that has come since then wakes us again.
+            let now = this.epoch + this.now.since(vestibule::Instant::ZERO);
+            let wait = this.machine.deadline().map(|deadline| deadline.at.since(this.now));
+            if this.alarm.poll(cx, now, wait).is_pending() {
                 this.give_buffers();
+                this.exchanges.shed();
                 return Poll::Pending;
             }
         }

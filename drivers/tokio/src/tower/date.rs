@@ -1,24 +1,26 @@
 //! In: the time. Out: the value of a Date field (RFC 9110 §5.6.7).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use vestibule::Instant;
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// The Date field that was said last, and when: it changes once a second.
+/// The Date field that was said last, and until when it is to be said: it changes once a second. In between nobody asks the system what time it
+/// is, for that costs more than all else that is done with a Date; if its clock is set, the field follows within a second.
 #[derive(Debug, Default)]
 pub(super) struct Date {
-    second: u64,
+    until: Instant,
     text: String,
 }
 
 impl Date {
-    /// Now, as `Thu, 01 Jan 1970 00:00:00 GMT`.
-    pub(super) fn now(&mut self) -> &str {
-        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if self.second != second || self.text.is_empty() {
-            self.second = second;
-            self.text = format(second);
+    /// Now, as `Thu, 01 Jan 1970 00:00:00 GMT`. `now` is what the connection's clock says.
+    pub(super) fn at(&mut self, now: Instant) -> &str {
+        if now >= self.until || self.text.is_empty() {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.until = now.after(Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into()));
+            self.text = format(since.as_secs());
         }
         &self.text
     }

@@ -8,14 +8,13 @@
 
 use crate::tower::body::{Body, Intake};
 use crate::tower::head;
-use crate::tower::ready::Slot;
+use crate::tower::seat::{Seat, guarded};
 use crate::tower::upgrade::Pipe;
 use bytes::Buf;
 use http::response::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -28,14 +27,15 @@ const PARTS: usize = 64;
 pub(super) struct Exchange<F, B: HttpBody> {
     pub(super) id: Id,
     pub(super) facts: Facts,
-    pub(super) stage: Stage<F, B>,
+    pub(super) stage: Stage<B>,
     /// Its body, until that is complete or nobody wants it.
     pub(super) intake: Option<Arc<Intake>>,
     /// What it may be upgraded to.
     pub(super) pipe: Option<Arc<Pipe>>,
     #[cfg(feature = "hyper-upgrade")]
     pub(super) offer: Option<crate::tower::hyper_upgrade::Offer>,
-    waker: Waker,
+    /// Where its future and its body lie; `None` before the service was called, and once the exchange has left it.
+    pub(super) seat: Option<Seat<F, B>>,
 }
 
 /// What has to be known of a request to send its response.
@@ -48,15 +48,20 @@ pub(super) struct Facts {
     pub(super) expects: bool,
 }
 
-pub(super) enum Stage<F, B: HttpBody> {
+pub(super) enum Stage<B: HttpBody> {
     /// For the service to be ready.
     Waiting(Box<Request<Body>>),
-    Running(Pin<Box<F>>),
-    /// A response whose head is to be written.
-    Answering(Box<Answer<B>>),
+    /// The future in its seat.
+    Running,
+    /// A response whose head is to be written, its body in its seat.
+    Answering {
+        parts: Parts,
+        /// What was taken from the body in advance.
+        first: Option<B::Data>,
+    },
     Streaming {
-        /// `None`: all of it is in `rest`.
-        body: Option<Pin<Box<B>>>,
+        /// The body may have more than `rest`.
+        more: bool,
         rest: Option<B::Data>,
     },
     /// Only the end is to be written, once there is room.
@@ -65,14 +70,6 @@ pub(super) enum Stage<F, B: HttpBody> {
     Refusing(StatusCode),
     Tunnel(Arc<Pipe>),
     Over,
-}
-
-/// A response whose head was not written yet.
-pub(super) struct Answer<B: HttpBody> {
-    parts: Parts,
-    body: Pin<Box<B>>,
-    /// What was taken from the body in advance.
-    first: Option<B::Data>,
 }
 
 /// What an exchange did when it was polled.
@@ -87,17 +84,12 @@ pub(super) enum Went {
     Over,
 }
 
-/// What happens to a future's panic is no other's business.
-fn guarded<T>(poll: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(poll)).ok()
-}
-
 impl<F, B, E> Exchange<F, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
     B: HttpBody,
 {
-    pub(super) fn new(id: Id, facts: Facts, slot: &Arc<Slot>, stage: Stage<F, B>) -> Exchange<F, B> {
+    pub(super) fn new(id: Id, facts: Facts, stage: Stage<B>) -> Exchange<F, B> {
         Exchange {
             id,
             facts,
@@ -106,29 +98,40 @@ where
             pipe: None,
             #[cfg(feature = "hyper-upgrade")]
             offer: None,
-            waker: Waker::from(slot.clone()),
+            seat: None,
         }
+    }
+
+    /// The service is not ready for that request.
+    pub(super) fn wait(&mut self, request: Option<Request<Body>>) {
+        self.stage = request.map_or(Stage::Over, |request| Stage::Waiting(Box::new(request)));
+    }
+
+    /// The service was called: its future has a seat, or it has failed.
+    pub(super) fn sit(&mut self, seat: Option<Seat<F, B>>) {
+        self.stage = if seat.is_some() { Stage::Running } else { Stage::Refusing(StatusCode::INTERNAL_SERVER_ERROR) };
+        self.seat = seat;
     }
 
     /// Nothing of it was said, and nobody has looked at its body: the client still waits for 100 (Continue).
     pub(super) fn is_undecided(&self) -> bool {
         let unread = self.intake.as_ref().is_some_and(|intake| intake.is_untouched());
-        unread && self.facts.expects && matches!(self.stage, Stage::Waiting(_) | Stage::Running(_))
+        unread && self.facts.expects && matches!(self.stage, Stage::Waiting(_) | Stage::Running)
     }
 
-    /// Goes on as far as it can.
-    pub(super) fn advance(&mut self, mut reply: Reply<'_>, date: &str) -> Went {
+    /// Goes on as far as it can. `waker` is that of its place.
+    pub(super) fn advance(&mut self, mut reply: Reply<'_>, date: &str, waker: &Waker) -> Went {
         self.give_back(&mut reply);
         let mut parts = PARTS;
         loop {
             let went = match &mut self.stage {
                 Stage::Waiting(_) => Some(Went::Waits),
-                Stage::Running(_) => self.run(),
-                Stage::Answering(_) => self.answer(&mut reply, date),
+                Stage::Running => self.run(waker),
+                Stage::Answering { .. } => self.answer(&mut reply, date, waker),
                 Stage::Streaming { .. } if parts == 0 => Some(Went::Busy),
                 Stage::Streaming { .. } => {
                     parts -= 1;
-                    match self.stream(&mut reply) {
+                    match self.stream(&mut reply, waker) {
                         Ok(went) => went,
                         Err(Broken) => {
                             reply.abort();
@@ -167,7 +170,7 @@ where
     /// There was no room for it in an empty outbox, and never will be.
     pub(super) fn give_up_head(&mut self, reply: Reply<'_>) {
         self.stage = match self.stage {
-            Stage::Answering(_) => Stage::Refusing(StatusCode::INTERNAL_SERVER_ERROR),
+            Stage::Answering { .. } => Stage::Refusing(StatusCode::INTERNAL_SERVER_ERROR),
             _ => {
                 reply.abort();
                 Stage::Over
@@ -194,14 +197,21 @@ where
     }
 
     /// Polls the service's future.
-    fn run(&mut self) -> Option<Went> {
-        let Stage::Running(future) = &mut self.stage else { return None };
-        let mut cx = Context::from_waker(&self.waker);
-        self.stage = match guarded(|| future.as_mut().poll(&mut cx)) {
+    fn run(&mut self, waker: &Waker) -> Option<Went> {
+        let Seat { future, body } = self.seat.as_mut()?;
+        let polled = guarded(|| {
+            let polled = future.as_mut().as_pin_mut()?.poll(&mut Context::from_waker(waker));
+            if polled.is_ready() {
+                future.set(None);
+            }
+            Some(polled)
+        });
+        self.stage = match polled.flatten() {
             Some(Poll::Pending) => return Some(Went::Waits),
             Some(Poll::Ready(Ok(response))) => {
-                let (parts, body) = response.into_parts();
-                Stage::Answering(Box::new(Answer { parts, body: Box::pin(body), first: None }))
+                let (parts, content) = response.into_parts();
+                body.set(Some(content));
+                Stage::Answering { parts, first: None }
             }
             Some(Poll::Ready(Err(_))) | None => Stage::Refusing(StatusCode::INTERNAL_SERVER_ERROR),
         };
@@ -209,28 +219,27 @@ where
     }
 
     /// Writes the response's head, with its content if that is here whole.
-    fn answer(&mut self, reply: &mut Reply<'_>, date: &str) -> Option<Went> {
-        let Stage::Answering(answer) = &mut self.stage else { return None };
-        let Answer { parts, body, first } = &mut **answer;
+    fn answer(&mut self, reply: &mut Reply<'_>, date: &str, waker: &Waker) -> Option<Went> {
+        let Stage::Answering { parts, first } = &mut self.stage else { return None };
+        let mut body = self.seat.as_mut()?.body.as_mut().as_pin_mut()?;
         let status = parts.status;
         let accepts = status == StatusCode::SWITCHING_PROTOCOLS || (self.facts.is_connect && status.is_success());
-        let Some(fields) = head::fields(&parts.headers, date) else {
+        let mut said = head::Said::new();
+        if !said.read(&parts.headers, date) {
             self.stage = Stage::Refusing(StatusCode::INTERNAL_SERVER_ERROR);
             return None;
-        };
-        if head::asks_to_close(&parts.headers) {
+        }
+        if said.closes {
             reply.close();
         }
         let said = if accepts {
-            let protocol = parts.headers.get(http::header::UPGRADE).and_then(|value| value.to_str().ok());
-            reply.upgrade(protocol.unwrap_or_default(), &fields).map(|()| None)
+            reply.upgrade(said.protocol, said.fields()).map(|()| None)
         } else {
             let silent = head::is_silent(self.facts.is_head, status);
-            let declared = head::declared(&parts.headers);
             let framing = match silent {
                 // No content may stand for content that was taken away because of HEAD: then its length is not known.
-                true => silent_framing(status, declared.or(body.size_hint().exact().filter(|&length| length > 0))),
-                false => framing(declared, body, first, &mut Context::from_waker(&self.waker)),
+                true => silent_framing(status, said.length.or(body.size_hint().exact().filter(|&length| length > 0))),
+                false => framing(said.length, &mut body, first, &mut Context::from_waker(waker)),
             };
             let content = match (framing, &*first) {
                 (Framing::Whole, Some(data)) => Content::Whole(data.chunk()),
@@ -239,7 +248,7 @@ where
                 (Framing::Streamed, _) => Content::Streamed,
             };
             let whole = framing == Framing::Whole;
-            reply.respond(status.as_u16(), &fields, content).map(|taken| Some((taken, silent, whole)))
+            reply.respond(status.as_u16(), said.fields(), content).map(|taken| Some((taken, silent, whole)))
         };
         match said {
             Err(Misuse::NoRoom) => return Some(Went::NoRoom),
@@ -253,23 +262,18 @@ where
 
     /// The head is written; what follows it?
     fn answered(&mut self, taken: usize, silent: bool, whole: bool) {
-        let Stage::Answering(answer) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        let Answer { body, mut first, .. } = *answer;
-        if silent && !whole {
-            self.stage = Stage::Ending(None);
-            return;
-        }
-        if silent {
-            return;
-        }
-        if let Some(data) = &mut first {
+        let Stage::Answering { parts, first } = &mut self.stage else { return };
+        head::recycle(std::mem::take(&mut parts.headers));
+        let mut rest = first.take();
+        if let Some(data) = &mut rest {
             data.advance(if whole { taken } else { 0 });
         }
-        let rest = first.filter(Buf::has_remaining);
-        self.stage = match (whole, &rest) {
-            (true, None) => Stage::Over,
-            (true, Some(_)) => Stage::Streaming { body: None, rest },
-            (false, _) => Stage::Streaming { body: Some(body), rest },
+        let rest = rest.filter(Buf::has_remaining);
+        self.stage = match (silent, whole) {
+            (true, true) => Stage::Over,
+            (true, false) => Stage::Ending(None),
+            (false, true) if rest.is_none() => Stage::Over,
+            (false, _) => Stage::Streaming { more: !whole, rest },
         };
     }
 
@@ -290,8 +294,8 @@ where
     }
 
     /// Writes what the body brings. `Writable` goes on with it when the machine takes no more.
-    fn stream(&mut self, reply: &mut Reply<'_>) -> Result<Option<Went>, Broken> {
-        let Stage::Streaming { body, rest } = &mut self.stage else { return Ok(None) };
+    fn stream(&mut self, reply: &mut Reply<'_>, waker: &Waker) -> Result<Option<Went>, Broken> {
+        let Stage::Streaming { more, rest } = &mut self.stage else { return Ok(None) };
         while let Some(data) = rest {
             let part = data.chunk();
             let (len, taken) = (part.len(), reply.write(part).map_err(|_| Broken)?);
@@ -303,12 +307,12 @@ where
                 *rest = None;
             }
         }
-        let Some(source) = body else {
+        if !*more {
             self.stage = Stage::Over; // the machine knows that this was all
             return Ok(None);
-        };
-        let mut cx = Context::from_waker(&self.waker);
-        match guarded(|| source.as_mut().poll_frame(&mut cx)).ok_or(Broken)? {
+        }
+        let source = self.seat.as_mut().and_then(|seat| seat.body.as_mut().as_pin_mut()).ok_or(Broken)?;
+        match guarded(|| source.poll_frame(&mut Context::from_waker(waker))).ok_or(Broken)? {
             Poll::Pending => return Ok(Some(Went::Waits)),
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => *rest = Some(data).filter(Buf::has_remaining),
@@ -342,17 +346,29 @@ where
     }
 }
 
-impl<F, B: HttpBody> Drop for Exchange<F, B> {
-    fn drop(&mut self) {
-        if let Some(intake) = &self.intake {
+impl<F, B: HttpBody> Exchange<F, B> {
+    /// It is over, and all that belongs to it is dropped. Gives its seat back, empty.
+    pub(super) fn leave(&mut self) -> Option<Seat<F, B>> {
+        if let Some(intake) = self.intake.take() {
             intake.fail(crate::tower::body::BodyError::Gone);
         }
-        if let Some(pipe) = &self.pipe {
+        if let Some(pipe) = self.pipe.take() {
             pipe.over();
         }
         // Whatever the service's values do when they are dropped stays here, too.
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let _ = guarded(|| drop(stage));
+        if !matches!(stage, Stage::Over) {
+            guarded(|| drop(stage));
+        }
+        let mut seat = self.seat.take()?;
+        seat.clear();
+        Some(seat)
+    }
+}
+
+impl<F, B: HttpBody> Drop for Exchange<F, B> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -380,7 +396,7 @@ fn silent_framing(status: StatusCode, length: Option<u64>) -> Framing {
 /// A body of known length is looked at once: if all of it is here, it goes with its head.
 fn framing<B: HttpBody>(
     declared: Option<u64>,
-    body: &mut Pin<Box<B>>,
+    body: &mut Pin<&mut B>,
     first: &mut Option<B::Data>,
     cx: &mut Context<'_>,
 ) -> Framing {

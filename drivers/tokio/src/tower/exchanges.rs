@@ -7,16 +7,16 @@ use crate::tower::exchange::{Exchange, Facts, Stage, Went};
 use crate::tower::head;
 use crate::tower::options::{Peer, Shared};
 use crate::tower::ready::{Ready, Slot};
+use crate::tower::seat::{Seat, Seats, guarded};
 use crate::tower::upgrade::{Pipe, Upgrade};
 use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use tower_service::Service;
-use vestibule::{Event, Expect, OwnedSession, Turn, Version, Violation};
+use vestibule::{Event, Expect, Instant, OwnedSession, Reply, Turn, Version, Violation};
 
 /// The exchanges of a connection and their service.
 pub(super) struct Exchanges<S, B>
@@ -27,6 +27,7 @@ where
     /// `None` once it has failed or panicked: then what comes is refused.
     service: Option<S>,
     places: Vec<Place<S::Future, B>>,
+    seats: Seats<S::Future, B>,
     free: Vec<usize>,
     pub(super) open: usize,
     pub(super) ready: Arc<Ready>,
@@ -38,6 +39,8 @@ where
     held: Option<usize>,
     list: Vec<usize>,
     date: Date,
+    /// What time it is in this turn.
+    pub(super) now: Instant,
     peer: Peer,
     session: Option<Arc<OwnedSession>>,
     pub(super) fault: Option<Violation>,
@@ -48,6 +51,7 @@ where
 /// Where an exchange is kept. Its waker is made once.
 struct Place<F, B: HttpBody> {
     slot: Arc<Slot>,
+    waker: Waker,
     generation: u32,
     exchange: Option<Exchange<F, B>>,
 }
@@ -61,6 +65,7 @@ where
         Exchanges {
             service: Some(service),
             places: Vec::new(),
+            seats: Seats::new(),
             free: Vec::new(),
             open: 0,
             ready: Arc::new(Ready::default()),
@@ -69,6 +74,7 @@ where
             held: None,
             list: Vec::new(),
             date: Date::default(),
+            now: Instant::ZERO,
             peer,
             session: None,
             fault: None,
@@ -102,10 +108,17 @@ where
         !self.ready.is_empty()
     }
 
+    /// The connection waits, and nothing is under way.
+    pub(super) fn shed(&mut self) {
+        if self.open == 0 {
+            self.seats.shed();
+        }
+    }
+
     /// One thing that happened.
-    pub(super) fn event(&mut self, event: Event<'_>, shared: &Shared) {
+    pub(super) fn event(&mut self, cx: &mut Context<'_>, event: Event<'_>, shared: &Shared) {
         match event {
-            Event::Request(request) => self.request(request, shared),
+            Event::Request(request) => self.request(cx, request, shared),
             Event::Body(body) => {
                 if let Some(intake) = self.find(body.tag).and_then(|exchange| exchange.intake.as_ref()) {
                     intake.part(body.bytes, body.last);
@@ -113,15 +126,15 @@ where
             }
             Event::Trailers(trailers) => {
                 if let Some(intake) = self.find(trailers.tag).and_then(|exchange| exchange.intake.as_ref()) {
-                    intake.trailers(head::headers(trailers.fields).unwrap_or_default());
+                    intake.trailers(head::trailers(trailers.fields).unwrap_or_default());
                 }
             }
             Event::Writable(mut reply) => {
                 let tag = reply.tag();
                 let Some(at) = self.at(tag) else { return };
-                let date = if shared.date { self.date.now() } else { "" };
-                let Some(Place { exchange: Some(exchange), .. }) = self.places.get_mut(at) else { return };
-                let went = exchange.advance(reply, date);
+                let date = if shared.date { self.date.at(self.now) } else { "" };
+                let Some(Place { exchange: Some(exchange), waker, .. }) = self.places.get_mut(at) else { return };
+                let went = exchange.advance(reply, date, waker);
                 self.went(at, went);
             }
             Event::Tunnel(tunnel) => {
@@ -161,7 +174,7 @@ where
         }
     }
 
-    fn request(&mut self, request: vestibule::Request<'_>, shared: &Shared) {
+    fn request(&mut self, cx: &mut Context<'_>, request: vestibule::Request<'_>, shared: &Shared) {
         let vestibule::Request { head, has_body, tls, mut reply, .. } = request;
         if let (Some(session), None) = (&tls, &self.session) {
             self.session = Some(Arc::new(OwnedSession::from(session)));
@@ -169,58 +182,142 @@ where
         let at = self.place();
         let Some(place) = self.places.get_mut(at) else { return };
         reply.set_tag(u64::from(place.generation) << 32 | at as u64).expect(Expect::Manual);
-        let facts = Facts {
+        let mut facts = Facts {
             version: head.version,
             is_head: head.method == "HEAD",
             is_connect: head.method == "CONNECT",
-            expects: head.fields.all("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue")),
+            expects: false,
         };
-        let refused = Stage::Refusing(StatusCode::BAD_REQUEST);
-        let mut exchange = Exchange::new(reply.id(), facts, &place.slot, refused);
-        if let Some(mut made) = head::request(head, tls.is_some(), Body::empty(), shared.decodes) {
-            if has_body {
-                let intake = Intake::new(place.slot.clone(), head::declared(made.headers()));
-                *made.body_mut() = Body::new(intake.clone());
-                exchange.intake = Some(intake);
-            }
-            if head.protocol.is_some() || facts.is_connect {
-                let pipe = Pipe::new(place.slot.clone());
-                offer_upgrade(&mut made, &mut exchange, pipe, head.protocol);
-            }
-            made.extensions_mut().insert(self.peer);
-            if let Some(session) = &self.session {
-                made.extensions_mut().insert(session.clone());
-            }
-            exchange.stage = Stage::Waiting(Box::new(made));
-            self.asking.push_back(at);
-        } else {
+        // It stays where it is until the service takes it.
+        let mut made = head::request(head, tls.is_some(), Body::empty(), shared.decodes);
+        facts.expects = has_body && made.as_ref().is_some_and(|made| head::expects(made.headers()));
+        let mut exchange = Exchange::new(reply.id(), facts, Stage::Refusing(StatusCode::BAD_REQUEST));
+        self.open += 1;
+        let Some(request) = &mut made else {
             place.slot.notify();
+            place.exchange = Some(exchange);
+            return;
+        };
+        if has_body {
+            let intake = Intake::new(place.slot.clone(), head::declared(request.headers()));
+            *request.body_mut() = Body::new(intake.clone());
+            exchange.intake = Some(intake);
         }
-        if facts.expects && has_body && facts.version != Version::Http2 {
+        if head.protocol.is_some() || facts.is_connect {
+            let pipe = Pipe::new(place.slot.clone());
+            offer_upgrade(request, &mut exchange, pipe, head.protocol);
+        }
+        request.extensions_mut().insert(self.peer);
+        if let Some(session) = &self.session {
+            request.extensions_mut().insert(session.clone());
+        }
+        if facts.expects && facts.version != Version::Http2 {
             self.held = Some(at);
         }
-        place.exchange = Some(exchange);
-        self.open += 1;
+        // With its body it waits for what has come of that: otherwise its future would be polled once for nothing.
+        if has_body || !self.asking.is_empty() {
+            exchange.wait(made);
+            place.exchange = Some(exchange);
+            self.asking.push_back(at);
+            return;
+        }
+        self.start(cx, at, exchange, &mut made, reply, shared);
+    }
+
+    /// A request that is complete: its service is called at once, and most often has its answer at once.
+    fn start(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: usize,
+        mut exchange: Exchange<S::Future, B>,
+        made: &mut Option<Request<Body>>,
+        reply: Reply<'_>,
+        shared: &Shared,
+    ) {
+        let went = match self.call(cx, made) {
+            None => {
+                self.asking.push_back(at);
+                exchange.wait(made.take());
+                Went::Waits
+            }
+            Some(seat) => {
+                exchange.sit(seat);
+                let date = if shared.date { self.date.at(self.now) } else { "" };
+                let Some(place) = self.places.get(at) else { return };
+                exchange.advance(reply, date, &place.waker)
+            }
+        };
+        if went == Went::Over {
+            return self.over(at, &mut exchange); // it has never had its place
+        }
+        if let Some(place) = self.places.get_mut(at) {
+            place.exchange = Some(exchange);
+        }
+        self.went(at, went);
+    }
+
+    /// Calls the service, if it is ready. `Some(None)`: it has failed, now or before.
+    #[allow(clippy::option_option)]
+    fn call(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &mut Option<Request<Body>>,
+    ) -> Option<Option<Seat<S::Future, B>>> {
+        let Some(service) = &mut self.service else { return Some(None) };
+        let mut seat = self.seats.take();
+        let called = guarded(|| match service.poll_ready(cx) {
+            Poll::Pending => None,
+            Poll::Ready(Ok(())) => {
+                seat.future.set(Some(service.call(request.take()?)));
+                Some(true)
+            }
+            Poll::Ready(Err(_)) => Some(false),
+        });
+        match called {
+            Some(None) => {
+                self.seats.give(seat);
+                None
+            }
+            Some(Some(true)) => Some(Some(seat)),
+            Some(Some(false)) | None => {
+                let service = self.service.take();
+                self.failed = true;
+                guarded(|| drop(service));
+                Some(None)
+            }
+        }
     }
 
     /// An empty place.
     fn place(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             let at = self.places.len();
-            self.places.push(Place { slot: Slot::new(at, self.ready.clone()), generation: 0, exchange: None });
+            let slot = Slot::new(at, self.ready.clone());
+            let waker = Waker::from(slot.clone());
+            self.places.push(Place { slot, waker, generation: 0, exchange: None });
             at
         })
     }
 
     fn remove(&mut self, at: usize) {
-        let Some(place) = self.places.get_mut(at) else { return };
-        if place.exchange.take().is_some() {
-            place.generation = place.generation.wrapping_add(1);
-            self.free.push(at);
-            self.open -= 1;
-            self.asking.retain(|&other| other != at);
-            self.held = self.held.filter(|&other| other != at);
+        if let Some(mut exchange) = self.places.get_mut(at).and_then(|place| place.exchange.take()) {
+            self.over(at, &mut exchange);
         }
+    }
+
+    /// An exchange has left its place, and leaves its seat.
+    fn over(&mut self, at: usize, exchange: &mut Exchange<S::Future, B>) {
+        if let Some(seat) = exchange.leave() {
+            self.seats.give(seat);
+        }
+        let Some(place) = self.places.get_mut(at) else { return };
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(at);
+        self.open -= 1;
+        if !self.asking.is_empty() {
+            self.asking.retain(|&other| other != at);
+        }
+        self.held = self.held.filter(|&other| other != at);
     }
 
     /// The place that a tag names, unless its exchange is over.
@@ -242,12 +339,12 @@ where
         self.ready.take(&mut list);
         let worked = !list.is_empty();
         for (order, at) in list.drain(..).enumerate() {
-            let date = if shared.date { self.date.now() } else { "" };
+            let date = if shared.date { self.date.at(self.now) } else { "" };
             let Some(place) = self.places.get_mut(at) else { continue };
             place.slot.seen();
             let Some(exchange) = &mut place.exchange else { continue };
             let mut went = match turn.reply(exchange.id) {
-                Some(reply) => exchange.advance(reply, date),
+                Some(reply) => exchange.advance(reply, date, &place.waker),
                 None => Went::Over,
             };
             if went == Went::NoRoom
@@ -280,34 +377,22 @@ where
     /// Calls the service for those who wait, as far as it is ready.
     fn ask(&mut self, cx: &mut Context<'_>) {
         while let Some(&at) = self.asking.front() {
-            let called = match &mut self.service {
-                None => Some(None),
-                Some(service) => match catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))) {
-                    Ok(Poll::Pending) => None,
-                    Ok(Poll::Ready(Ok(()))) => Some(self.places.get_mut(at).and_then(|place| {
-                        let exchange = place.exchange.as_mut()?;
-                        let Stage::Waiting(request) = std::mem::replace(&mut exchange.stage, Stage::Over) else {
-                            return None;
-                        };
-                        catch_unwind(AssertUnwindSafe(|| Box::pin(service.call(*request)))).ok()
-                    })),
-                    Ok(Poll::Ready(Err(_))) | Err(_) => Some(None),
-                },
+            let exchange = self.places.get_mut(at).and_then(|place| place.exchange.as_mut());
+            let Some(Exchange { stage: stage @ Stage::Waiting(_), .. }) = exchange else {
+                self.asking.pop_front();
+                continue;
             };
-            let Some(called) = called else { return };
-            if called.is_none() {
-                let service = self.service.take();
-                self.failed = true;
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(service)));
-            }
+            let Stage::Waiting(request) = std::mem::replace(stage, Stage::Over) else { return };
+            let mut request = Some(*request);
+            let called = self.call(cx, &mut request);
+            let Some(Place { slot, exchange: Some(exchange), .. }) = self.places.get_mut(at) else { return };
+            let Some(seat) = called else {
+                exchange.wait(request);
+                return;
+            };
+            exchange.sit(seat);
+            slot.notify();
             self.asking.pop_front();
-            if let Some(Place { slot, exchange: Some(exchange), .. }) = self.places.get_mut(at) {
-                exchange.stage = match called {
-                    Some(future) => Stage::Running(future),
-                    None => Stage::Refusing(StatusCode::INTERNAL_SERVER_ERROR),
-                };
-                slot.notify();
-            }
         }
     }
 }

@@ -26,6 +26,7 @@ mod head;
 mod hyper_upgrade;
 mod options;
 mod ready;
+mod seat;
 mod serve;
 mod upgrade;
 

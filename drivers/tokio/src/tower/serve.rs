@@ -8,7 +8,8 @@ use http_body::Body as HttpBody;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -268,13 +269,23 @@ where
     };
     let Some(service) = service else { return Outcome::Failed };
     let mut connection = serve_connection(io, &options, peer, service);
-    let stop = async {
+    let watch = stopped.clone();
+    let mut stop = std::pin::pin!(async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
-    let before = tokio::select! {
-        outcome = &mut connection => Some(outcome),
-        () = stop => None,
-    };
+    });
+    let mut told: Option<Waker> = None;
+    let before = poll_fn(|cx| {
+        // Waiting in the channel takes its lock, each time. Once it knows whom to wake, a look tells whether it has something to say.
+        let known = told.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !known || !matches!(watch.has_changed(), Ok(false)) {
+            told = Some(cx.waker().clone());
+            if stop.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+        }
+        Pin::new(&mut connection).poll(cx).map(Some)
+    })
+    .await;
     let outcome = match before {
         Some(outcome) => outcome,
         None => {
