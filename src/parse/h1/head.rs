@@ -1,7 +1,7 @@
 //! In: a complete head, as the scanner found it. Out: where its parts lie, and what they say about framing.
 //!
-//! The second of two visits a byte: the field lines are cut, and the few that the machine itself needs are read. How the request
-//! line is cut, and that no byte is out of place in it or in a value, the scanner knows already.
+//! The field lines are cut, and the few that the machine itself needs are read: line by line behind the scanner, or in a second visit
+//! where the head came in parts. How the request line is cut, and that no byte is out of place in it or in a value, the scanner knows.
 
 use super::super::semantics::{self, is_token_byte, line_end};
 use super::scan::RequestLine;

@@ -292,3 +292,26 @@ fn data(here: usize, left: u64) -> Item {
         _ => Item::Data { len: usize::try_from(left).unwrap_or(usize::MAX).min(here), left },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the scanner finds goes before what the reading found in an earlier line, and of two lines the first: whole or byte by byte.
+    #[test]
+    fn a_head_with_several_faults_is_refused_for_the_same_one_however_it_comes() {
+        for (head, rule) in [
+            ("GET / HTTP/1.1\r\nhost: a b\r\nx: \u{1}\r\n\r\n", Rule::ControlByte),
+            ("GET / HTTP/1.1\r\nno colon\r\nx: y\n\r\n", Rule::BareLf),
+            ("GET / HTTP/1.1\r\nhost: a b\r\nno colon\r\n\r\n", Rule::HostSyntax),
+            ("GET / HTTP/1.1\r\nbad name: x\r\nhost: a b\r\n\r\n", Rule::FieldNameSyntax),
+            ("GET * HTTP/1.1\r\nexpect: x\r\n\r\n", Rule::ExpectationUnknown),
+        ] {
+            let (head, limits) = (head.as_bytes(), Limits::DEFAULT);
+            let whole = Receiver::new().step(head, &limits).expect_err("a fault");
+            let mut receiver = Receiver::new();
+            let cut = (1..=head.len()).find_map(|n| receiver.step(&head[..n], &limits).err()).expect("a fault");
+            assert_eq!((whole.rule, whole), (rule, cut), "{}", head.escape_ascii());
+        }
+    }
+}
